@@ -1,0 +1,171 @@
+#include "core/image/config.h"
+
+#include <nlohmann/json.hpp>
+
+namespace obd {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr uint64_t kMaxConfigSize = 16 * 1024 * 1024;
+
+// Keys of a lower or an upper that map it into another blob (turboOCI).
+constexpr std::array<const char*, 4> kTurboOciKeys = {"targetFile", "targetDigest", "gzipIndex",
+                                                      "target"};
+// Where a lower given as a folder may lie in it, first match first.
+constexpr std::array<const char*, 3> kLayerNames = {"overlaybd.commit", ".commit",
+                                                    "overlaybd.sealed"};
+
+Result<Json> parse(FileSystem& fs, const std::string& path) {
+  OBD_TRY_ASSIGN(const std::string text, read_whole(fs, path, kMaxConfigSize));
+  try {
+    Json json = Json::parse(text);
+    if (!json.is_object()) {
+      return fail(EINVAL, "{}: the config is {}, not a JSON object", path, json.type_name());
+    }
+    return json;
+  } catch (const Json::parse_error& error) {
+    return fail(EINVAL, "{}: not valid JSON at byte {}", path, error.byte);
+  }
+}
+
+// The text under a key; empty when the key is missing or null.
+Result<std::string> text_of(const Json& object, const char* key, const std::string& where) {
+  const auto found = object.find(key);
+  if (found == object.end() || found->is_null()) return std::string();
+  if (!found->is_string()) {
+    return fail(EINVAL, "{}: {} is {}, not a string", where, key, found->type_name());
+  }
+  std::string text = found->get<std::string>();
+  if (text.find('\0') != std::string::npos) {
+    return fail(EINVAL, "{}: {} contains a NUL character", where, key);
+  }
+  return text;
+}
+
+std::string resolve(const std::string& path, const std::string& config_path) {
+  if (path.empty() || path.front() == '/') return path;
+  return directory_of(config_path) + "/" + path;
+}
+
+Result<void> refuse_turbo_oci(const Json& layer, const std::string& where) {
+  for (const char* key : kTurboOciKeys) {
+    OBD_TRY_ASSIGN(const std::string value, text_of(layer, key, where));
+    if (!value.empty()) {
+      return fail(ENOTSUP, "{}: {} {} makes it a turboOCI layer, which this version cannot read",
+                  where, key, value);
+    }
+  }
+  return {};
+}
+
+Result<std::string> find_lower(FileSystem& fs, const Json& lower, const std::string& where,
+                               const std::string& config_path) {
+  if (!lower.is_object()) return fail(EINVAL, "{} is {}, not an object", where, lower.type_name());
+  OBD_TRY(refuse_turbo_oci(lower, where));
+  OBD_TRY_ASSIGN(const std::string file, text_of(lower, "file", where));
+  OBD_TRY_ASSIGN(const std::string dir, text_of(lower, "dir", where));
+  OBD_TRY_ASSIGN(const std::string digest, text_of(lower, "digest", where));
+  if (!file.empty()) {
+    const std::string path = resolve(file, config_path);
+    OBD_TRY_ASSIGN(const bool there, fs.exists(path));
+    if (there) return path;
+  }
+  if (!dir.empty()) {
+    for (const char* name : kLayerNames) {
+      const std::string path = resolve(dir, config_path) + "/" + name;
+      OBD_TRY_ASSIGN(const bool there, fs.exists(path));
+      if (there) return path;
+    }
+  }
+  if (!digest.empty()) {
+    return fail(ENOTSUP, "{}: the layer {} is not on this host, and this version cannot fetch it from "
+                "a registry", where, digest);
+  }
+  if (file.empty() && dir.empty()) {
+    return fail(EINVAL, "{}: neither file, dir nor digest says where the layer is", where);
+  }
+  return fail(ENOENT, "{}: there is no layer at {}", where,
+              resolve(file.empty() ? dir : file, config_path));
+}
+
+Result<void> read_lowers(FileSystem& fs, const Json& json, ImageConfig& config) {
+  const auto lowers = json.find("lowers");
+  if (lowers == json.end() || lowers->is_null()) return {};
+  if (!lowers->is_array()) {
+    return fail(EINVAL, "{}: lowers is {}, not an array", config.path, lowers->type_name());
+  }
+  size_t count = lowers->size();
+  const auto acceleration = json.find("accelerationLayer");
+  if (acceleration != json.end() && !acceleration->is_null()) {
+    if (!acceleration->is_boolean()) {
+      return fail(EINVAL, "{}: accelerationLayer is {}, not true or false", config.path,
+                  acceleration->type_name());
+    }
+    // The topmost lower then holds a prefetch trace, no data.
+    if (acceleration->get<bool>() && count > 0) --count;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    OBD_TRY_ASSIGN(std::string path, find_lower(fs, (*lowers)[i],
+                                                fmt::format("{}: lowers[{}]", config.path, i),
+                                                config.path));
+    config.lowers.push_back(std::move(path));
+  }
+  return {};
+}
+
+Result<void> read_upper(const Json& json, ImageConfig& config) {
+  const auto upper = json.find("upper");
+  if (upper == json.end() || upper->is_null()) return {};
+  const std::string where = config.path + ": upper";
+  if (!upper->is_object()) return fail(EINVAL, "{} is {}, not an object", where, upper->type_name());
+  OBD_TRY(refuse_turbo_oci(*upper, where));
+  OBD_TRY_ASSIGN(const std::string data, text_of(*upper, "data", where));
+  OBD_TRY_ASSIGN(const std::string index, text_of(*upper, "index", where));
+  if (data.empty() || index.empty()) return {};
+  config.upper = UpperConfig{resolve(data, config.path), resolve(index, config.path)};
+  return {};
+}
+
+}  // namespace
+
+Result<ImageConfig> load_config(FileSystem& fs, const std::string& path) {
+  OBD_TRY_ASSIGN(const Json json, parse(fs, path));
+  ImageConfig config;
+  config.path = path;
+  OBD_TRY_ASSIGN(const std::string result_file, text_of(json, "resultFile", path));
+  config.result_file = resolve(result_file, path);
+  OBD_TRY(read_lowers(fs, json, config));
+  OBD_TRY(read_upper(json, config));
+  return config;
+}
+
+std::string find_result_file(FileSystem& fs, const std::string& path) {
+  const auto json = parse(fs, path);
+  if (!json) return "";
+  const auto result_file = text_of(*json, "resultFile", path);
+  return result_file ? resolve(*result_file, path) : "";
+}
+
+Result<void> save_config(FileSystem& fs, const ImageConfig& config) {
+  Json json;
+  json["repoBlobUrl"] = "";
+  json["lowers"] = Json::array();
+  for (const std::string& lower : config.lowers) json["lowers"].push_back({{"file", lower}});
+  if (config.upper) {
+    json["upper"] = {{"data", config.upper->data}, {"index", config.upper->index}};
+  }
+  json["resultFile"] = config.result_file;
+  return replace_file(fs, config.path, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path) {
+  OBD_TRY_ASSIGN(Json json, parse(fs, path));
+  OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", path + ": upper"));
+  if (json["lowers"].is_null()) json["lowers"] = Json::array();
+  json["lowers"].push_back({{"file", data}});
+  json.erase("upper");
+  return replace_file(fs, path, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace obd

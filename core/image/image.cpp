@@ -1,0 +1,232 @@
+// The read side of an image, and its opening and closing. image_write.cpp has the write side.
+//
+// Every request holds the layout lock shared; it is taken exclusively to give space back and for the
+// rare write of part of a sector to an append layer. So an extent that a request has looked up keeps
+// its bytes until the request ends: sealed layers never change, append data is never moved, and
+// blocks are punched only when nobody is reading.
+
+#include "core/image/image.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <mutex>
+#include <shared_mutex>
+
+#include "core/image/image_counters.h"
+#include "core/image/image_resolve.h"
+
+namespace obd {
+namespace {
+
+constexpr int kPunchRoundsPerFlush = 16;
+
+bool continues(const ImageExtent& run, const ImageExtent& next) {
+  if (run.kind != next.kind) return false;
+  if (run.kind == ExtentKind::hole) return true;
+  if (run.layer != next.layer) return false;
+  return run.kind == ExtentKind::zero || run.physical + run.length == next.physical;
+}
+
+Result<std::unique_ptr<Image>> report_result(FileSystem& fs, const std::string& result_file,
+                                             Result<std::unique_ptr<Image>> opened) {
+  if (result_file.empty()) return opened;
+  const std::string text = opened ? "success" : opened.error().message;
+  if (auto written = replace_file(fs, result_file, text); !written) {
+    // The reader of the resultFile would wait for ever; an error of the image itself comes first.
+    if (opened) return std::unexpected<Error>(std::move(written).error());
+    Error error = std::move(opened).error();
+    error.message += fmt::format(" (and the resultFile cannot be written: {})",
+                                 written.error().message);
+    return std::unexpected<Error>(std::move(error));
+  }
+  return opened;
+}
+
+}  // namespace
+
+Image::Image(FileSystem& fs, ImageConfig config)
+    : fs_(fs), config_(std::move(config)), counters_(std::make_unique<Counters>()) {}
+
+Image::~Image() = default;
+
+Result<std::unique_ptr<Image>> Image::open(FileSystem& fs, const std::string& config_path,
+                                           const OpenOptions& options) {
+  const bool report = options.access == Access::read_write;
+  auto config = load_config(fs, config_path);
+  if (!config) {
+    Result<std::unique_ptr<Image>> failed = std::unexpected<Error>(std::move(config).error());
+    const std::string result_file = report ? find_result_file(fs, config_path) : "";
+    return report_result(fs, result_file, std::move(failed));
+  }
+  const std::string result_file = report ? config->result_file : "";
+  return report_result(fs, result_file, open(fs, *config, options));
+}
+
+Result<std::unique_ptr<Image>> Image::open(FileSystem& fs, const ImageConfig& config,
+                                           const OpenOptions& options) {
+  std::unique_ptr<Image> image(new Image(fs, config));
+  OBD_TRY(image->open_layers(options));
+  return image;
+}
+
+Result<void> Image::open_layers(const OpenOptions& options) {
+  if (config_.lowers.size() > kMaxLowers) {
+    return fail(EINVAL, "{}: {} lowers are more than the {} that an image can have; merge some",
+                config_.path, config_.lowers.size(), kMaxLowers);
+  }
+  if (config_.lowers.empty() && !config_.upper) {
+    return fail(EINVAL, "{}: the image has neither lowers nor an upper", config_.path);
+  }
+  uint64_t lowers_size = 0;
+  for (const std::string& path : config_.lowers) {
+    auto layer = SealedLayer::open(fs_, path);
+    if (!layer) {
+      return fail(layer.error().code, "{}: lowers[{}]: {}", config_.path, lowers_.size(),
+                  layer.error().message);
+    }
+    if ((*layer)->trailer().virtual_size != 0) lowers_size = (*layer)->trailer().virtual_size;
+    lowers_.push_back(std::move(*layer));
+  }
+  size_ = lowers_size;
+  if (config_.upper) {
+    const WritableLayer::Options upper_options{options.access, options.force_share, lowers_size};
+    OBD_TRY_ASSIGN(upper_, WritableLayer::open(fs_, config_.upper->data, config_.upper->index,
+                                               upper_options));
+    OBD_TRY(refuse_shared_files());
+    writable_ = options.access == Access::read_write;
+    if (writable_ && upper_->sealed_in_place()) {
+      return fail(EROFS, "{}: the upper is sealed already, but the config does not say so; run "
+                  "'obd seal {}' to finish sealing", config_.upper->data, config_.path);
+    }
+    size_ = upper_->virtual_size();
+  }
+
+  std::vector<std::vector<Extent>> extents;
+  for (size_t number = 0; number < lowers_.size(); ++number) {
+    extents.push_back(lowers_[number]->take_extents(static_cast<LayerNumber>(number)));
+  }
+  frozen_ = FrozenIndex::merge(std::move(extents), Sectors::floor(size_));
+  return {};
+}
+
+// A sealed layer is never opened for writing, under whatever name it is reached.
+Result<void> Image::refuse_shared_files() const {
+  OBD_TRY_ASSIGN(const FileInfo upper, upper_->data_file().info());
+  for (size_t number = 0; number < lowers_.size(); ++number) {
+    OBD_TRY_ASSIGN(const FileInfo lower, lowers_[number]->file().info());
+    if (lower.device == upper.device && lower.inode == upper.inode) {
+      return fail(EINVAL, "{}: lowers[{}] {} is the same file as the upper's data", config_.path,
+                  number, lowers_[number]->path());
+    }
+  }
+  return {};
+}
+
+const File& Image::file_of(LayerNumber layer) const {
+  return layer == kUpperLayer ? upper_->data_file() : lowers_[layer]->file();
+}
+
+Result<void> Image::check_range(uint64_t offset, uint64_t length, int past_end) const {
+  if (offset > size_ || length > size_ - offset) {
+    return fail(past_end, "{}: bytes {} to {} are not within the disk of {} bytes", config_.path,
+                offset, offset + length, size_);
+  }
+  return {};
+}
+
+Result<void> Image::read(std::span<std::byte> out, uint64_t offset) const {
+  OBD_TRY(check_range(offset, out.size(), EINVAL));
+  counters_->count(counters_->reads, counters_->read_bytes, out.size());
+  const std::shared_lock layout(layout_mutex_);
+  return read_locked(out, offset);
+}
+
+Result<void> Image::read_locked(std::span<std::byte> out, uint64_t offset) const {
+  const uint64_t end = offset + out.size();
+  return for_each_extent(
+      Sectors::floor(offset), Sectors::ceil(end), [&](const Extent& extent) -> Result<bool> {
+        const uint64_t from = std::max(offset, extent.logical.bytes());
+        const uint64_t to = std::min(end, extent.end().bytes());
+        const std::span<std::byte> part = out.subspan(from - offset, to - from);
+        if (extent.kind == ExtentKind::data) {
+          OBD_TRY(read_exactly(file_of(extent.layer), part,
+                               extent.physical.bytes() + (from - extent.logical.bytes())));
+        } else {
+          std::memset(part.data(), 0, part.size());
+        }
+        return true;
+      });
+}
+
+Result<void> Image::extents(uint64_t offset, uint64_t length,
+                            const std::function<bool(const ImageExtent&)>& visit) const {
+  OBD_TRY(check_range(offset, length, EINVAL));
+  const uint64_t end = offset + length;
+  const std::shared_lock layout(layout_mutex_);
+  ImageExtent run;
+  bool wanted = true;
+  OBD_TRY(for_each_extent(
+      Sectors::floor(offset), Sectors::ceil(end), [&](const Extent& extent) -> Result<bool> {
+        ImageExtent next;
+        next.offset = std::max(offset, extent.logical.bytes());
+        next.length = std::min(end, extent.end().bytes()) - next.offset;
+        next.kind = extent.kind;
+        if (extent.kind != ExtentKind::hole) {
+          next.layer = extent.layer == kUpperLayer ? lowers_.size() : extent.layer;
+        }
+        if (extent.kind == ExtentKind::data) {
+          next.physical = extent.physical.bytes() + (next.offset - extent.logical.bytes());
+        }
+        if (run.length != 0 && continues(run, next)) {
+          run.length += next.length;
+          return true;
+        }
+        if (run.length != 0) wanted = visit(run);
+        run = next;
+        return wanted;
+      }));
+  if (wanted && run.length != 0) (void)visit(run);
+  return {};
+}
+
+Result<void> Image::prefetch(uint64_t offset, uint64_t length) const {
+  OBD_TRY(check_range(offset, length, EINVAL));
+  const std::shared_lock layout(layout_mutex_);
+  return for_each_extent(Sectors::floor(offset), Sectors::ceil(offset + length),
+                         [&](const Extent& extent) -> Result<bool> {
+                           if (extent.kind == ExtentKind::data) {
+                             file_of(extent.layer)
+                                 .prefetch({extent.physical.bytes(), extent.length.bytes()});
+                           }
+                           return true;
+                         });
+}
+
+Result<void> Image::flush() {
+  counters_->flushes.fetch_add(1, std::memory_order_relaxed);
+  if (!upper_) return {};
+  {
+    const std::shared_lock layout(layout_mutex_);
+    OBD_TRY(upper_->flush());
+  }
+  for (int round = 0; round < kPunchRoundsPerFlush && upper_->has_stale_space(); ++round) {
+    const std::unique_lock layout(layout_mutex_);
+    upper_->release_stale_space();
+  }
+  return {};
+}
+
+Result<void> Image::refresh_lock_holder() {
+  return upper_ ? upper_->refresh_lock_holder() : Result<void>();
+}
+
+Result<void> Image::close() {
+  if (!writable_) return {};
+  const std::unique_lock layout(layout_mutex_);
+  OBD_TRY(upper_->flush());
+  while (upper_->has_stale_space()) upper_->release_stale_space();
+  return upper_->close();
+}
+
+}  // namespace obd

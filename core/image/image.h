@@ -1,0 +1,172 @@
+// An image: a virtual disk made of a stack of sealed layers and at most one writable layer.
+//
+// Units: bytes, any offset and length within the disk. Ownership: owns its layers and files.
+// Thread-safety: read, write, zero, trim, flush, extents, prefetch and stats may be called from many
+// threads at once. Errors: an errno that an NBD client understands (EIO, EROFS, ENOSPC, EINVAL,
+// EOPNOTSUPP) and a sentence.
+//
+// Durability (docs/design.md): a completed write, zero or trim survives the death of the
+// process; a flushed one the death of the host.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/rwlock.h"
+#include "core/image/config.h"
+#include "core/image/range_lock.h"
+#include "core/index/extent.h"
+#include "core/index/frozen_index.h"
+#include "core/io/file.h"
+#include "core/layer/sealed_layer.h"
+#include "core/layer/writable_layer.h"
+
+namespace obd {
+
+struct OpenOptions {
+  Access access = Access::read_write;  // read_write without an upper opens read-only
+  // Open although another process has the upper open. Only for looking: what is read may be torn
+  // between two moments. Needs Access::read_only.
+  bool force_share = false;
+};
+
+struct WriteOptions {
+  bool fua = false;  // stable before the call returns
+};
+
+struct ZeroOptions {
+  bool fua = false;
+  bool may_trim = true;    // false: the range keeps its space reserved where the layer can do that
+  bool fast_only = false;  // EOPNOTSUPP rather than writing zeros block by block
+};
+
+// A run of the disk as Image::extents reports it.
+struct ImageExtent {
+  uint64_t offset = 0;  // bytes
+  uint64_t length = 0;  // bytes
+  ExtentKind kind = ExtentKind::hole;
+  // Of data and zero extents: index into Image::layers().
+  size_t layer = 0;
+  uint64_t physical = 0;  // of data: the byte in the layer's file
+};
+
+// One layer as Image::layers lists it, bottom first, the upper last.
+struct LayerInfo {
+  std::string path;        // the data file
+  std::string index_path;  // the upper's index log; else empty
+  std::string kind;        // "sealed", "append", "sparse"
+  Uuid uuid;
+  Uuid parent_uuid;
+  std::string user_tag;
+  uint64_t virtual_size = 0;     // bytes
+  uint64_t extents = 0;          // index entries
+  uint64_t data_bytes = 0;       // live: named by the index
+  uint64_t zero_bytes = 0;       // in zero extents
+  uint64_t dead_bytes = 0;       // in the data area, named by nothing
+  uint64_t file_bytes = 0;       // size of the data file
+  uint64_t allocated_bytes = 0;  // that the host has set aside for the data file
+  uint64_t log_records = 0;      // of the upper's index log; else 0
+  uint64_t log_dead_records = 0;
+  std::vector<std::string> warnings;
+};
+
+Result<LayerInfo> describe(const SealedLayer& layer);
+Result<LayerInfo> describe(const WritableLayer& layer);
+
+struct ImageStats {
+  uint64_t reads = 0, read_bytes = 0;
+  uint64_t writes = 0, write_bytes = 0;
+  uint64_t zeroes = 0, zero_bytes = 0;  // zero and trim
+  uint64_t flushes = 0, syncs = 0;      // requests, and the fdatasync calls they took
+  uint64_t failed_punches = 0;          // space that the host would not take back
+};
+
+class Image {
+ public:
+  // Opens the image that a config file describes and writes the config's resultFile.
+  static Result<std::unique_ptr<Image>> open(FileSystem& fs, const std::string& config_path,
+                                             const OpenOptions& options);
+  // The same without a config file on disk and without a resultFile.
+  static Result<std::unique_ptr<Image>> open(FileSystem& fs, const ImageConfig& config,
+                                             const OpenOptions& options);
+  ~Image();
+
+  [[nodiscard]] const ImageConfig& config() const { return config_; }
+  [[nodiscard]] uint64_t size() const { return size_; }
+  [[nodiscard]] bool writable() const { return writable_; }
+
+  Result<void> read(std::span<std::byte> out, uint64_t offset) const;
+  Result<void> write(std::span<const std::byte> data, uint64_t offset, WriteOptions options = {});
+  // The range reads as zeros afterwards.
+  Result<void> zero(uint64_t offset, uint64_t length, ZeroOptions options = {});
+  // As zero, giving the space back.
+  Result<void> trim(uint64_t offset, uint64_t length, WriteOptions options = {});
+  Result<void> flush();
+
+  // Calls back for each run of the range, in order, without a gap, neighbours of one kind and layer
+  // and with continuing bytes joined, until the callback returns false.
+  Result<void> extents(uint64_t offset, uint64_t length,
+                       const std::function<bool(const ImageExtent&)>& visit) const;
+
+  // Hints that the range will be read soon.
+  Result<void> prefetch(uint64_t offset, uint64_t length) const;
+
+  [[nodiscard]] Result<std::vector<LayerInfo>> layers() const;
+  [[nodiscard]] ImageStats stats() const;
+
+  // Names the calling process as the holder of the upper's lock, after a fork.
+  Result<void> refresh_lock_holder();
+
+  // Flushes, leaves a log that opens without doubt, and closes. Nothing may be called afterwards. An
+  // image destroyed without it is as if its process had been killed.
+  Result<void> close();
+
+ private:
+  struct Counters;
+
+  Image(FileSystem& fs, ImageConfig config);
+
+  Result<void> open_layers(const OpenOptions& options);
+  Result<void> refuse_shared_files() const;
+  Result<void> check_range(uint64_t offset, uint64_t length, int past_end) const;
+  Result<void> check_writable() const;
+  [[nodiscard]] const File& file_of(LayerNumber layer) const;
+
+  // All below want the layout lock held, shared unless they say otherwise.
+  template <typename Visit>
+  Result<void> for_each_extent(Sectors from, Sectors to, Visit&& visit) const;
+  Result<void> read_locked(std::span<std::byte> out, uint64_t offset) const;
+  Result<void> write_append(std::span<const std::byte> data, uint64_t offset);
+  Result<void> write_append_unaligned(std::span<const std::byte> data, uint64_t offset);  // exclusive
+  Result<void> write_sparse(std::span<const std::byte> data, uint64_t offset);
+  Result<void> write_first_touch(std::span<const std::byte> data, uint64_t offset, uint64_t begin,
+                                 uint64_t end);
+  Result<void> write_piece(std::span<const std::byte> data, uint64_t offset);
+  Result<void> write_zeros(uint64_t offset, uint64_t length);
+  Result<void> zero_whole(uint64_t begin, uint64_t end);
+  Result<void> zero_range(uint64_t offset, uint64_t length, const ZeroOptions& options);
+  [[nodiscard]] bool reads_as_zeros(Sectors from, Sectors to) const;
+
+  FileSystem& fs_;
+  ImageConfig config_;
+  uint64_t size_ = 0;
+  bool writable_ = false;
+  std::vector<std::unique_ptr<SealedLayer>> lowers_;
+  FrozenIndex frozen_;
+  std::unique_ptr<WritableLayer> upper_;
+  mutable SharedMutex layout_mutex_;
+  RangeLocks first_touches_;
+  std::unique_ptr<Counters> counters_;
+};
+
+// Seals the upper of an image: its data file becomes the topmost lower in place, the config is
+// rewritten, the index log removed. Finishes a seal that a crash interrupted. Returns warnings.
+Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& config_path);
+
+}  // namespace obd

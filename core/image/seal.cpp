@@ -1,0 +1,49 @@
+// Sealing an image: its writable layer becomes its topmost sealed layer, in place.
+//
+//   1. index and trailer are appended to the data file and synced
+//   2. the config is replaced by one that lists the file among the lowers and has no upper
+//   3. the index log is removed
+//
+// After a crash before 1 is stable, the pair is still a writable layer (what lies behind its data is
+// dead space). Between 1 and 2 the data file is sealed while the config still calls it the upper:
+// opening it for writing is refused, and sealing again goes on from there. After 2 the image is whole;
+// a left-over index log is never looked at.
+
+#include "core/image/image.h"
+
+namespace obd {
+
+Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& config_path) {
+  OBD_TRY_ASSIGN(const ImageConfig config, load_config(fs, config_path));
+  if (!config.upper) {
+    return fail(EINVAL, "{}: the image has no upper that could be sealed", config_path);
+  }
+  if (config.lowers.size() >= kMaxLowers) {
+    return fail(EINVAL, "{}: the image has {} lowers already, and {} are the most; merge some first",
+                config_path, config.lowers.size(), kMaxLowers);
+  }
+  uint64_t size = 0;
+  {
+    // The whole image, so that nothing is sealed onto lowers that do not open.
+    OpenOptions look;
+    look.access = Access::read_only;
+    OBD_TRY_ASSIGN(const auto image, Image::open(fs, config, look));
+    size = image->size();
+  }
+  WritableLayer::Options options;
+  options.lowers_size = size;
+  OBD_TRY_ASSIGN(const auto upper, WritableLayer::open(fs, config.upper->data, config.upper->index,
+                                                       options));
+  std::vector<std::string> warnings = upper->warnings();
+  if (!upper->sealed_in_place()) OBD_TRY(upper->seal());
+  if (const uint64_t extents = upper->stats().extents; extents > lsmt::kMaxUpstreamEntries) {
+    warnings.push_back(fmt::format("{}: {} index entries are more than the {} that overlaybd opens",
+                                   config.upper->data, extents, lsmt::kMaxUpstreamEntries));
+  }
+  OBD_TRY(turn_upper_into_lower(fs, config_path));
+  OBD_TRY(fs.remove(upper->index_path()));
+  OBD_TRY(fs.sync_directory(directory_of(upper->index_path())));
+  return warnings;
+}
+
+}  // namespace obd

@@ -1,0 +1,79 @@
+// What the engine does with files again and again, on any FileSystem.
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/io/file.h"
+
+namespace obd {
+namespace {
+
+constexpr size_t kReadStep = 64 * 1024;
+
+// Fills `path`, which must be new, with stable content.
+Result<void> write_new_file(FileSystem& fs, const std::string& path, std::string_view content,
+                            const std::optional<FileInfo>& model) {
+  // Nobody may read through the temporary name what the old file kept to itself.
+  OBD_TRY_ASSIGN(auto file, fs.create(path, model ? 0600 : 0644));
+  if (model) OBD_TRY(file->set_owner_and_mode(model->owner, model->group, model->mode));
+  OBD_TRY(file->write_at(std::as_bytes(std::span(content)), 0));
+  return file->sync();
+}
+
+}  // namespace
+
+std::string directory_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+Result<void> read_exactly(const File& file, std::span<std::byte> out, uint64_t offset) {
+  OBD_TRY_ASSIGN(const size_t count, file.read_at(out, offset));
+  if (count < out.size()) {
+    return fail(EIO, "{}: ends early: {} bytes at offset {} are needed, but only {} are there",
+                file.path(), out.size(), offset, count);
+  }
+  return {};
+}
+
+Result<std::string> read_whole(FileSystem& fs, const std::string& path, uint64_t max_bytes) {
+  OBD_TRY_ASSIGN(const auto file, fs.open(path, Access::read_only));
+  // Until a read comes back short: files of /proc have content, but report size 0.
+  std::string content;
+  while (content.size() <= max_bytes) {
+    const size_t begin = content.size();
+    content.resize(begin + kReadStep);
+    const auto out = std::as_writable_bytes(std::span(content)).subspan(begin);
+    OBD_TRY_ASSIGN(const size_t count, file->read_at(out, begin));
+    content.resize(begin + count);
+    if (count < kReadStep && content.size() <= max_bytes) return content;
+  }
+  return fail(EFBIG, "{}: is longer than {} bytes", path, max_bytes);
+}
+
+Result<void> replace_file(FileSystem& fs, const std::string& path, std::string_view content) {
+  OBD_TRY_ASSIGN(const bool replacing, fs.exists(path));
+  std::string target = path;
+  std::optional<FileInfo> model;
+  if (replacing) {
+    OBD_TRY_ASSIGN(target, fs.canonical(path));
+    OBD_TRY_ASSIGN(const auto old, fs.open(target, Access::read_only));
+    OBD_TRY_ASSIGN(model, old->info());
+  }
+  const std::string temporary = target + ".tmp";
+  if (auto removed = fs.remove(temporary); !removed && removed.error().code != ENOENT) {
+    return removed;
+  }
+
+  auto written = write_new_file(fs, temporary, content, model);
+  if (written) written = fs.rename(temporary, target);
+  if (!written) {
+    // The first error is the one to tell; what stays behind is removed by the next try.
+    static_cast<void>(fs.remove(temporary));
+    return written;
+  }
+  return fs.sync_directory(directory_of(target));
+}
+
+}  // namespace obd

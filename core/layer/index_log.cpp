@@ -1,0 +1,145 @@
+#include "core/layer/index_log.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "core/base/checksum.h"
+
+namespace obd {
+namespace {
+
+constexpr size_t kEntriesPerWrite = 64;
+
+lsmt::Marker make_marker(lsmt::MarkerKind kind, uint32_t distance, uint32_t covered_crc) {
+  lsmt::Marker marker;
+  marker.kind = kind;
+  marker.distance = distance;
+  marker.check = lsmt::marker_check(covered_crc, kind, distance);
+  return marker;
+}
+
+}  // namespace
+
+lsmt::Entry to_entry(const Extent& extent) {
+  lsmt::Entry entry;
+  entry.offset = extent.logical;
+  entry.length = extent.length;
+  entry.zeroed = extent.kind == ExtentKind::zero;
+  // A zero extent has no bytes, but readers of the format want an offset within the data area.
+  entry.physical = entry.zeroed ? lsmt::kFirstDataSector : extent.physical;
+  return entry;
+}
+
+IndexLog::IndexLog(std::unique_ptr<File> file, Position end)
+    : file_(std::move(file)), end_(end) {}
+
+Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& path,
+                                          const lsmt::Header& header, const LiveIndex& index,
+                                          bool sparse, const FileInfo& like) {
+  Draft draft;
+  draft.temporary_path = path + ".tmp";
+  OBD_TRY_ASSIGN(const bool leftover, fs.exists(draft.temporary_path));
+  if (leftover) OBD_TRY(fs.remove(draft.temporary_path));
+  OBD_TRY_ASSIGN(draft.file, fs.create(draft.temporary_path, 0600));
+
+  auto write = [&]() -> Result<void> {
+    OBD_TRY(draft.file->set_owner_and_mode(like.owner, like.group, like.mode));
+    lsmt::Header log_header = header;
+    log_header.flags = lsmt::kFlagHeader | (sparse ? lsmt::kFlagSparse : 0u);
+    log_header.index_offset = lsmt::kHeaderSize;
+    log_header.index_size = 0;
+    OBD_TRY(draft.file->write_at(lsmt::encode_header(log_header), 0));
+
+    IndexLog log(std::move(draft.file), Position{});
+    auto append_all = [&]() -> Result<void> {
+      std::array<Extent, kEntriesPerWrite> extents;
+      std::array<lsmt::Entry, kEntriesPerWrite> entries;
+      Sectors from;
+      for (;;) {
+        const size_t count = index.find(from, lsmt::kAddressableEnd, extents);
+        std::transform(extents.begin(), extents.begin() + static_cast<ptrdiff_t>(count),
+                       entries.begin(), to_entry);
+        OBD_TRY(log.append(std::span(entries).first(count)));
+        if (count < extents.size()) break;
+        from = extents[count - 1].end();
+      }
+      OBD_TRY(log.append_marker(lsmt::MarkerKind::close, log.position()));
+      return log.sync();
+    };
+    auto appended = append_all();
+    draft.end = log.position();
+    draft.file = std::move(log.file_);
+    return appended;
+  };
+  if (auto written = write(); !written) {
+    // The temporary file is worth nothing; the reason it could not be written is what matters.
+    draft.file.reset();
+    (void)fs.remove(draft.temporary_path);
+    return std::unexpected<Error>(std::move(written).error());
+  }
+  return draft;
+}
+
+Result<std::unique_ptr<IndexLog>> IndexLog::install(FileSystem& fs, const std::string& path,
+                                                    Draft draft) {
+  OBD_TRY(fs.rename(draft.temporary_path, path));
+  OBD_TRY(fs.sync_directory(directory_of(path)));
+  // Opened again, so that later errors name the file as it is called now.
+  OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_write));
+  return std::make_unique<IndexLog>(std::move(file), draft.end);
+}
+
+Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t mappings) {
+  if (broken_) {
+    return fail(EIO, "{}: an earlier append failed and could not be undone; open the image again",
+                file_->path());
+  }
+  const uint64_t offset = lsmt::kHeaderSize + end_.records * lsmt::kEntrySize;
+  if (auto written = file_->write_at(bytes, offset); !written) {
+    // Whatever part of the records is there must not be found by a later reader behind
+    // newer ones.
+    broken_ = !file_->truncate(offset);
+    return written;
+  }
+  end_.records += bytes.size() / lsmt::kEntrySize;
+  end_.mappings += mappings;
+  end_.crc = crc32c(end_.crc, bytes);
+  return {};
+}
+
+Result<void> IndexLog::append(std::span<const lsmt::Entry> mappings) {
+  std::array<std::byte, kEntriesPerWrite * lsmt::kEntrySize> bytes;
+  while (!mappings.empty()) {
+    const size_t count = std::min(mappings.size(), kEntriesPerWrite);
+    for (size_t i = 0; i < count; ++i) {
+      lsmt::encode_entry(mappings[i], std::span<std::byte, lsmt::kEntrySize>(
+                                          &bytes[i * lsmt::kEntrySize], lsmt::kEntrySize));
+    }
+    OBD_TRY(append_bytes(std::span(bytes).first(count * lsmt::kEntrySize), count));
+    mappings = mappings.subspan(count);
+  }
+  return {};
+}
+
+Result<void> IndexLog::append_session(uint64_t boot_hash) {
+  lsmt::Marker marker;
+  marker.kind = lsmt::MarkerKind::session;
+  marker.boot_hash = boot_hash;
+  std::array<std::byte, lsmt::kEntrySize> bytes;
+  lsmt::encode_marker(marker, bytes);
+  return append_bytes(bytes, 0);
+}
+
+Result<void> IndexLog::append_marker(lsmt::MarkerKind kind, const Position& covered) {
+  const uint64_t distance = end_.records - covered.records;
+  if (distance > lsmt::kMaxDistance) {
+    return fail(EAGAIN, "{}: {} records were appended during one sync, more than a marker can span",
+                file_->path(), distance);
+  }
+  std::array<std::byte, lsmt::kEntrySize> bytes;
+  lsmt::encode_marker(make_marker(kind, static_cast<uint32_t>(distance), covered.crc), bytes);
+  return append_bytes(bytes, 0);
+}
+
+}  // namespace obd

@@ -1,0 +1,73 @@
+// The index log of a writable layer, open for appending.
+//
+// Every append is whole or has not happened: when a write fails or is short, the file is cut back
+// to where it was. A log that cannot be cut back refuses everything from then on.
+//
+// Units: records are counted from 0, the first entry after the header. Ownership: owns its file.
+// Thread-safety: none for append_* and position(), the owner locks; sync() may run beside
+// them. Errors: those of the file below; EIO once the log is broken.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/format/log_marker.h"
+#include "core/format/lsmt.h"
+#include "core/index/live_index.h"
+#include "core/io/file.h"
+
+namespace obd {
+
+class IndexLog {
+ public:
+  // A prefix of the log.
+  struct Position {
+    uint64_t records = 0;
+    uint64_t mappings = 0;  // of these, those that map something
+    uint32_t crc = lsmt::kLogCrcInit;
+  };
+
+  // Goes on with a log whose records have been read.
+  IndexLog(std::unique_ptr<File> file, Position end);
+
+  // Writes a new log under `path`, replacing any: `header`, the extents of `index`, and a close
+  // marker. It is stable when this returns, and so must be the data that the extents name before
+  // this is called. Mode and owner are taken from `like`.
+  // Two steps, so that the caller knows after a failure which log is in force:
+  // prepare() makes the file under a temporary name, install() renames it.
+  struct Draft {
+    std::unique_ptr<File> file;
+    std::string temporary_path;
+    Position end;
+  };
+  static Result<Draft> prepare(FileSystem& fs, const std::string& path, const lsmt::Header& header,
+                               const LiveIndex& index, bool sparse, const FileInfo& like);
+  static Result<std::unique_ptr<IndexLog>> install(FileSystem& fs, const std::string& path,
+                                                   Draft draft);
+
+  [[nodiscard]] Position position() const { return end_; }
+  [[nodiscard]] File& file() { return *file_; }
+
+  Result<void> append(std::span<const lsmt::Entry> mappings);
+  Result<void> append_session(uint64_t boot_hash);
+  // kind: commit, close or distrust; `covered` is the prefix that the marker speaks of.
+  Result<void> append_marker(lsmt::MarkerKind kind, const Position& covered);
+
+  // Makes everything appended before the call stable.
+  Result<void> sync() { return file_->sync(); }
+
+ private:
+  Result<void> append_bytes(std::span<const std::byte> bytes, uint64_t mappings);
+
+  std::unique_ptr<File> file_;
+  Position end_;
+  bool broken_ = false;
+};
+
+// How a live extent is written down: in a log, or in the index of a sealed layer.
+lsmt::Entry to_entry(const Extent& extent);
+
+}  // namespace obd

@@ -1,0 +1,264 @@
+// Which records of an index log count.
+//
+// Every record is in one of four states:
+//   committed    before the reach of the last valid commit or close marker: data and record are
+//                stable, whatever happened since.
+//   completed    after that, written by a session of the host's present boot: the page cache that
+//                holds it never died, so it counts as well, unless a sync failed since (a distrust
+//                marker says which records then still count).
+//   foreign      in a log, or after a close marker, without a session marker: written by overlaybd,
+//                which gives no sign of what is stable. It counts as overlaybd would count it, but
+//                records at the end that point past the data file are dropped.
+//   lost         after the last valid marker of a session of another boot: does not count.
+//
+// Markers chain: each check value covers every byte of the log up to its reach. The first marker
+// whose check fails ends the search, because a later marker is appended only after the
+// earlier one was stable; a log is therefore read in linear time, however hostile.
+
+#include "core/layer/log_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "core/base/checksum.h"
+#include "core/format/log_marker.h"
+
+namespace obd {
+namespace {
+
+constexpr size_t kRecordsPerRead = 16384;  // 256 KiB
+
+uint64_t record_offset(uint64_t record) { return lsmt::kHeaderSize + record * lsmt::kEntrySize; }
+
+// Calls visit(record number, bytes) for each record of [from, to).
+template <typename Visit>
+Result<void> for_each_record(const File& log, uint64_t from, uint64_t to, Visit&& visit) {
+  std::vector<std::byte> buffer(std::min<uint64_t>(kRecordsPerRead, to - from) * lsmt::kEntrySize);
+  for (uint64_t record = from; record < to;) {
+    const size_t count = static_cast<size_t>(std::min<uint64_t>(kRecordsPerRead, to - record));
+    const std::span<std::byte> chunk(buffer.data(), count * lsmt::kEntrySize);
+    OBD_TRY(read_exactly(log, chunk, record_offset(record)));
+    for (size_t i = 0; i < count; ++i, ++record) {
+      OBD_TRY(visit(record, std::span<const std::byte, lsmt::kEntrySize>(
+                                chunk.subspan(i * lsmt::kEntrySize, lsmt::kEntrySize))));
+    }
+  }
+  return {};
+}
+
+// The CRC register over the log's records, moving forward only.
+class CrcCursor {
+ public:
+  explicit CrcCursor(const File& log) : log_(log) {}
+
+  [[nodiscard]] uint64_t record() const { return record_; }
+  [[nodiscard]] uint32_t crc() const { return crc_; }
+
+  Result<void> advance_to(uint64_t record) {
+    std::vector<std::byte> buffer(
+        std::min<uint64_t>(kRecordsPerRead, record - record_) * lsmt::kEntrySize);
+    while (record_ < record) {
+      const uint64_t count = std::min<uint64_t>(kRecordsPerRead, record - record_);
+      const std::span<std::byte> chunk(buffer.data(), count * lsmt::kEntrySize);
+      OBD_TRY(read_exactly(log_, chunk, record_offset(record_)));
+      crc_ = crc32c(crc_, chunk);
+      record_ += count;
+    }
+    return {};
+  }
+
+ private:
+  const File& log_;
+  uint64_t record_ = 0;
+  uint32_t crc_ = lsmt::kLogCrcInit;
+};
+
+// What the markers of a log say, in file order.
+struct MarkerFindings {
+  bool any_session = false;
+  uint64_t last_boot_hash = 0;
+  bool closed = false;       // a valid close marker came after the last session marker
+  uint64_t closed_at = 0;    // that marker's record number
+  uint64_t committed = 0;    // records
+  uint32_t committed_crc = lsmt::kLogCrcInit;
+  uint64_t believable = 0;   // within this boot: all, or less after a failed sync
+  bool chain_broken = false;
+};
+
+Result<MarkerFindings> find_markers(const File& log, uint64_t whole_records) {
+  MarkerFindings found;
+  found.believable = whole_records;
+  CrcCursor cursor(log);
+  auto visit = [&](uint64_t record,
+                   std::span<const std::byte, lsmt::kEntrySize> bytes) -> Result<void> {
+    const auto marker = lsmt::decode_marker(bytes);
+    if (!marker) return {};
+    if (marker->kind == lsmt::MarkerKind::session) {
+      found.any_session = true;
+      found.last_boot_hash = marker->boot_hash;
+      found.closed = false;
+      found.believable = whole_records;
+      return {};
+    }
+    if (marker->distance > record || record - marker->distance < cursor.record()) {
+      found.chain_broken = true;
+    }
+    const uint64_t reach = found.chain_broken ? found.committed : record - marker->distance;
+    if (!found.chain_broken) {
+      OBD_TRY(cursor.advance_to(reach));
+      found.chain_broken =
+          lsmt::marker_check(cursor.crc(), marker->kind, marker->distance) != marker->check;
+    }
+    if (marker->kind == lsmt::MarkerKind::distrust) {
+      found.believable = std::min(found.believable, found.chain_broken ? found.committed : reach);
+      return {};
+    }
+    if (found.chain_broken) return {};
+    found.committed = reach;
+    found.committed_crc = cursor.crc();
+    if (marker->kind == lsmt::MarkerKind::close && marker->distance == 0) {
+      found.closed = true;
+      found.closed_at = record;
+    }
+    return {};
+  };
+  OBD_TRY(for_each_record(log, 0, whole_records, visit));
+  return found;
+}
+
+// What is wrong with a mapping record; nullopt when nothing is.
+std::optional<std::string> complaint(const lsmt::Entry& entry, const LogBounds& bounds) {
+  const Sectors data_end = Sectors::floor(bounds.data_size);
+  if (entry.physical < lsmt::kFirstDataSector) {
+    return fmt::format("moffset {} lies in the header", entry.physical.count());
+  }
+  const Sectors end = entry.zeroed ? entry.physical : entry.physical + entry.length;
+  if (end > data_end) {
+    return fmt::format("moffset {} + length {} is past the data file's {} sectors",
+                       entry.physical.count(), entry.length.count(), data_end.count());
+  }
+  if (bounds.sparse && !entry.zeroed && entry.physical != entry.offset + lsmt::kFirstDataSector) {
+    return fmt::format("moffset {} is not offset {} + 8, as a sparse layer has it",
+                       entry.physical.count(), entry.offset.count());
+  }
+  return std::nullopt;
+}
+
+void put(const lsmt::Entry& entry, Sectors disk_end, LiveIndex& index) {
+  if (entry.offset >= disk_end) return;
+  Extent extent;
+  extent.logical = entry.offset;
+  extent.length = std::min(entry.end(), std::min(disk_end, lsmt::kAddressableEnd)) - entry.offset;
+  extent.kind = entry.zeroed ? ExtentKind::zero : ExtentKind::data;
+  extent.physical = entry.zeroed ? Sectors() : entry.physical;
+  extent.layer = kUpperLayer;
+  index.reserve(1);
+  index.insert(extent);
+}
+
+}  // namespace
+
+Result<lsmt::Header> read_log_header(const File& log) {
+  std::array<std::byte, lsmt::kHeaderSize> bytes{};
+  OBD_TRY(read_exactly(log, bytes, 0));
+  OBD_TRY_ASSIGN(lsmt::Header header, lsmt::decode_header(bytes, log.path() + ": index header"));
+  if (!header.is_header() || header.is_data()) {
+    return fail(EINVAL, "{}: index header: flags {:#x} are not those of an index file", log.path(),
+                header.flags);
+  }
+  if (header.is_sealed()) {
+    return fail(EINVAL, "{}: index header: flags {:#x} have the sealed bit, which a writable layer's "
+                "index never has", log.path(), header.flags);
+  }
+  if (header.index_offset != lsmt::kHeaderSize) {
+    return fail(EINVAL, "{}: index header: index_offset {} is not {}", log.path(),
+                header.index_offset, lsmt::kHeaderSize);
+  }
+  return header;
+}
+
+Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
+  OBD_TRY_ASSIGN(const FileInfo info, log.info());
+  LogScan scan;
+  scan.whole_records = (info.size - lsmt::kHeaderSize) / lsmt::kEntrySize;
+  const uint64_t torn_bytes = (info.size - lsmt::kHeaderSize) % lsmt::kEntrySize;
+
+  OBD_TRY_ASSIGN(const MarkerFindings found, find_markers(log, scan.whole_records));
+  scan.committed_records = found.committed;
+  scan.committed_crc = found.committed_crc;
+  if (!found.any_session || found.closed) {
+    const uint64_t own = found.closed ? found.closed_at + 1 : 0;
+    scan.trusted_records = scan.whole_records;
+    scan.clean = found.closed && own == scan.whole_records && torn_bytes == 0;
+    scan.foreign = !scan.clean;
+    scan.must_rewrite = !scan.clean;
+  } else if (found.last_boot_hash == boot_hash) {
+    scan.trusted_records = std::max(found.believable, found.committed);
+    scan.must_rewrite = scan.trusted_records != scan.whole_records || torn_bytes != 0;
+    scan.session_open = true;
+  } else {
+    scan.trusted_records = found.committed;
+    scan.must_rewrite = true;
+  }
+  if (scan.trusted_records < scan.whole_records) {
+    scan.warnings.push_back(fmt::format(
+        "{}: the last {} of {} records were never made stable before the host went down or a sync "
+        "failed; they do not count",
+        log.path(), scan.whole_records - scan.trusted_records, scan.whole_records));
+  }
+  if (torn_bytes != 0) {
+    scan.warnings.push_back(fmt::format("{}: the last {} bytes are a torn record; they do not count",
+                                        log.path(), torn_bytes));
+  }
+  return scan;
+}
+
+Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan, LiveIndex& index) {
+  std::optional<uint64_t> first_bad;
+  std::string first_complaint;
+  CrcCursor cursor(log);
+  uint64_t uncommitted = 0;
+  auto visit = [&](uint64_t record,
+                   std::span<const std::byte, lsmt::kEntrySize> bytes) -> Result<void> {
+    const lsmt::Entry entry = lsmt::decode_entry(bytes);
+    if (entry.is_invalid()) return {};
+    // A record of no length maps nothing: a zero-filled tail, or a write of zero bytes.
+    if (entry.length == Sectors()) return {};
+    if (auto wrong = complaint(entry, bounds)) {
+      if (record < scan.committed_records) {
+        return fail(EINVAL, "{}: record {}: {}, although it was committed: the data file is damaged "
+                    "or not this index's", log.path(), record, *wrong);
+      }
+      if (!first_bad) {
+        first_bad = record;
+        first_complaint = std::move(*wrong);
+      }
+      return {};
+    }
+    if (first_bad) {
+      return fail(EINVAL, "{}: record {}: {}, and good records follow it: the layer is damaged",
+                  log.path(), *first_bad, first_complaint);
+    }
+    put(entry, bounds.disk_end, index);
+    if (!entry.zeroed) scan.data_end = std::max(scan.data_end, entry.physical + entry.length);
+    ++scan.mapping_records;
+    if (record >= scan.committed_records) ++uncommitted;
+    return {};
+  };
+  OBD_TRY(for_each_record(log, 0, scan.trusted_records, visit));
+  if (first_bad) {
+    scan.losses.push_back(
+        fmt::format("{}: record {}: {}; it and the {} records after it do not count", log.path(),
+                    *first_bad, first_complaint, scan.trusted_records - *first_bad - 1));
+    scan.trusted_records = *first_bad;
+    scan.must_rewrite = true;
+    scan.clean = false;
+  }
+  OBD_TRY(cursor.advance_to(scan.trusted_records));
+  scan.trusted_crc = cursor.crc();
+  scan.uncommitted_mappings = uncommitted;
+  return {};
+}
+
+}  // namespace obd

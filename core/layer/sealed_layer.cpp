@@ -1,0 +1,152 @@
+#include "core/layer/sealed_layer.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+namespace obd {
+namespace {
+
+constexpr std::array<unsigned char, 8> kZfileMagic = {0x5A, 0x46, 0x69, 0x6C, 0x65, 0x00, 0x01, 0x00};
+constexpr size_t kTarMagicOffset = 257;
+constexpr std::string_view kTarMagic = "ustar";
+constexpr size_t kEntriesPerRead = 16384;  // 256 KiB
+
+// Layers are recognised by what they are, never by their name.
+Result<void> refuse_other_containers(const File& file) {
+  std::array<std::byte, kSectorSize> start{};
+  OBD_TRY_ASSIGN(const size_t got, file.read_at(start, 0));
+  if (got >= kTarMagicOffset + kTarMagic.size() &&
+      std::memcmp(&start[kTarMagicOffset], kTarMagic.data(), kTarMagic.size()) == 0) {
+    return fail(ENOTSUP, "{}: the layer is a tar file, which this version cannot read; unpack it "
+                "first (tar xf)", file.path());
+  }
+  if (got >= kZfileMagic.size() &&
+      std::memcmp(start.data(), kZfileMagic.data(), kZfileMagic.size()) == 0) {
+    return fail(ENOTSUP, "{}: the layer is a compressed ZFile, which this version cannot read; "
+                "decompress it first (overlaybd-zfile -x)", file.path());
+  }
+  return {};
+}
+
+Result<lsmt::Header> read_block(const File& file, uint64_t offset, const char* part) {
+  std::array<std::byte, lsmt::kHeaderSize> bytes{};
+  OBD_TRY(read_exactly(file, bytes, offset));
+  return lsmt::decode_header(bytes, file.path() + ": " + part);
+}
+
+Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
+                           const std::string& path) {
+  if (trailer.is_header() || !trailer.is_data() || !trailer.is_sealed()) {
+    return fail(EINVAL, "{}: trailer: flags {:#x} are not those of a sealed layer", path,
+                trailer.flags);
+  }
+  if (trailer.index_offset < lsmt::kHeaderSize || trailer.index_offset > trailer_offset ||
+      !is_aligned(trailer.index_offset, kSectorSize)) {
+    return fail(EINVAL, "{}: trailer: index_offset {} is not a multiple of {} between {} and the "
+                "trailer at {}", path, trailer.index_offset, kSectorSize, lsmt::kHeaderSize,
+                trailer_offset);
+  }
+  const uint64_t most = (trailer_offset - trailer.index_offset) / lsmt::kEntrySize;
+  if (trailer.index_size > most) {
+    return fail(EINVAL, "{}: trailer: index_size {} is more than the {} entries that the file has "
+                "room for", path, trailer.index_size, most);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std::string& path) {
+  std::unique_ptr<SealedLayer> layer(new SealedLayer);
+  OBD_TRY_ASSIGN(layer->file_, fs.open(path, Access::read_only));
+  const File& file = *layer->file_;
+  OBD_TRY(refuse_other_containers(file));
+  OBD_TRY_ASSIGN(const FileInfo info, file.info());
+  if (info.size < 2 * lsmt::kHeaderSize) {
+    return fail(EINVAL, "{}: {} bytes are too few for an LSMT layer, which has a header and a trailer "
+                "of {} each", path, info.size, lsmt::kHeaderSize);
+  }
+  OBD_TRY_ASSIGN(const lsmt::Header header, read_block(file, 0, "header"));
+  if (!header.is_header() || !header.is_data()) {
+    return fail(EINVAL, "{}: header: flags {:#x} are not those of a layer's data file", path,
+                header.flags);
+  }
+  const uint64_t trailer_offset = info.size - lsmt::kHeaderSize;
+  OBD_TRY_ASSIGN(layer->trailer_, read_block(file, trailer_offset, "trailer"));
+  OBD_TRY(check_trailer(layer->trailer_, trailer_offset, path));
+  if (const uint32_t unknown = (header.flags | layer->trailer_.flags) & ~lsmt::kKnownFlags) {
+    layer->warnings_.push_back(
+        fmt::format("{}: header and trailer flags have the unknown bits {:#x}", path, unknown));
+  }
+  OBD_TRY(layer->load_index());
+  return layer;
+}
+
+Result<void> SealedLayer::load_index() {
+  const Sectors data_end = Sectors::floor(trailer_.index_offset);
+  Sectors previous_end;
+  std::vector<std::byte> buffer(
+      std::min<uint64_t>(kEntriesPerRead, trailer_.index_size) * lsmt::kEntrySize);
+  // Extents are added as they are checked, so memory follows what is really in the file.
+  for (uint64_t number = 0; number < trailer_.index_size;) {
+    const uint64_t count = std::min<uint64_t>(kEntriesPerRead, trailer_.index_size - number);
+    const std::span<std::byte> chunk(buffer.data(), count * lsmt::kEntrySize);
+    OBD_TRY(read_exactly(*file_, chunk, trailer_.index_offset + number * lsmt::kEntrySize));
+    for (uint64_t i = 0; i < count; ++i, ++number) {
+      const lsmt::Entry entry = lsmt::decode_entry(std::span<const std::byte, lsmt::kEntrySize>(
+          chunk.subspan(i * lsmt::kEntrySize, lsmt::kEntrySize)));
+      if (entry.is_invalid()) continue;
+      OBD_TRY(check_entry(number, entry, previous_end, data_end));
+      previous_end = entry.end();
+      Extent extent{entry.offset, entry.length, Sectors(), ExtentKind::zero, 0};
+      if (entry.zeroed) {
+        zero_sectors_ += entry.length;
+      } else {
+        extent.kind = ExtentKind::data;
+        extent.physical = entry.physical;
+        data_sectors_ += entry.length;
+      }
+      extents_.push_back(extent);
+    }
+  }
+  extent_count_ = extents_.size();
+  if (extent_count_ > lsmt::kMaxUpstreamEntries) {
+    warnings_.push_back(fmt::format("{}: {} index entries are more than the {} that overlaybd opens",
+                                    path(), extent_count_, lsmt::kMaxUpstreamEntries));
+  }
+  if (trailer_.virtual_size != 0 && previous_end.bytes() > trailer_.virtual_size) {
+    warnings_.push_back(fmt::format(
+        "{}: the index reaches to byte {}, past the virtual_size {}; what lies past the end of the "
+        "image's disk is not served", path(), previous_end.bytes(), trailer_.virtual_size));
+  }
+  return {};
+}
+
+Result<void> SealedLayer::check_entry(uint64_t number, const lsmt::Entry& entry,
+                                      Sectors previous_end, Sectors data_end) const {
+  if (entry.length == Sectors()) {
+    return fail(EINVAL, "{}: index entry {}: length is 0", path(), number);
+  }
+  if (entry.offset < previous_end) {
+    return fail(EINVAL, "{}: index entry {}: offset {} lies before the end {} of the entry before: "
+                "the index is out of order or overlaps", path(), number, entry.offset.count(),
+                previous_end.count());
+  }
+  const Sectors physical_end = entry.zeroed ? entry.physical : entry.physical + entry.length;
+  if (entry.physical < lsmt::kFirstDataSector || physical_end > data_end) {
+    return fail(EINVAL, "{}: index entry {}: moffset {} with length {} is not within the data area, "
+                "sectors {} to {}", path(), number, entry.physical.count(), entry.length.count(),
+                lsmt::kFirstDataSector.count(), data_end.count());
+  }
+  return {};
+}
+
+std::vector<Extent> SealedLayer::take_extents(LayerNumber layer) {
+  std::vector<Extent> taken = std::move(extents_);
+  for (Extent& extent : taken) extent.layer = layer;
+  return taken;
+}
+
+}  // namespace obd

@@ -1,0 +1,347 @@
+// The write side of a writable layer: writes, zeroes, flush, seal, close.
+//
+// States of a sector in this layer: hole, zero extent, data. write() moves it to data, zero() to
+// zero extent; nothing moves it back to hole.
+//
+// Order within one write: the payload is written (page cache), then, under log_mutex_, the log
+// record is written (page cache) and the live index changed. So
+//   - a completed write is wholly in the page cache: the death of the process loses nothing;
+//   - the order of the live index is the order of the log;
+//   - a failed step leaves index and log as they were.
+//
+// Order within one flush round: the log's end is noted, the data file synced, a commit marker that
+// reaches to the noted end appended, the log synced. Every record before the noted end was written
+// after its payload, so the payload is stable before the marker exists. Records that other threads
+// append meanwhile lie between the noted end and the marker, and do not count until the next one.
+//
+// In a sparse layer a write over what is data already needs no record: the mapping stands, and after
+// a power cut each sector holds the old or the new bytes.
+//
+// Locks: session_mutex_, then tail_mutex_ or log_mutex_, then index_mutex_. None of them is held
+// across payload I/O; log_mutex_ is held across the 16-byte append.
+
+#include "core/layer/writable_layer.h"
+
+#include <algorithm>
+#include <array>
+
+namespace obd {
+namespace {
+
+constexpr size_t kRecordBatch = 64;
+constexpr size_t kPunchBatch = 64;
+// Longest write in entries: 8 x 8 MiB, twice the largest request of an NBD client.
+constexpr size_t kEntriesPerWrite = 8;
+// A log within one block of the host is not worth rewriting.
+constexpr uint64_t kSmallLogRecords = kBlockSize / lsmt::kEntrySize;
+
+}  // namespace
+
+Result<void> WritableLayer::check_usable() const {
+  if (options_.access == Access::read_only) {
+    return fail(EROFS, "{}: the layer is open read-only", data_->path());
+  }
+  if (sealed_in_place_) {
+    return fail(EROFS, "{}: the layer is sealed", data_->path());
+  }
+  if (failed_) {
+    return fail(EROFS, "{}: read-only until it is opened again, because a sync failed ({})",
+                data_->path(), failure_);
+  }
+  return {};
+}
+
+size_t WritableLayer::find(Sectors from, Sectors to, std::span<Extent> out) const {
+  const std::shared_lock lock(index_mutex_);
+  return index_.find(from, to, out);
+}
+
+bool WritableLayer::is_all(ExtentKind kind, Sectors from, Sectors to) const {
+  const std::shared_lock lock(index_mutex_);
+  return index_.is_all(kind, from, to);
+}
+
+Result<Sectors> WritableLayer::allocate(Sectors logical, Sectors length) {
+  const std::lock_guard lock(tail_mutex_);
+  uint64_t at = tail_.bytes();
+  // A write that holds whole blocks keeps its alignment, so that they are whole blocks in the data
+  // file, too; anything smaller is packed.
+  const bool holds_block =
+      align_up(logical.bytes(), kBlockSize) + kBlockSize <= (logical + length).bytes();
+  if (holds_block) {
+    const uint64_t skew = logical.bytes() % kBlockSize;
+    at = align_up(at - std::min(at, skew), kBlockSize) + skew;
+  }
+  if (at + length.bytes() > kMaxDiskSize) {
+    return fail(EFBIG, "{}: the data file has grown to its limit; commit or compact the layer",
+                data_->path());
+  }
+  tail_ = Sectors::floor(at) + length;
+  return Sectors::floor(at);
+}
+
+void WritableLayer::release(Sectors physical, Sectors length) {
+  const std::lock_guard lock(tail_mutex_);
+  // The write's own error is the one to report; space that cannot be given back here is dead space.
+  if (tail_ == physical + length && data_->truncate(physical.bytes())) {
+    tail_ = physical;
+  } else {
+    (void)data_->punch_hole({physical.bytes(), length.bytes()});
+  }
+}
+
+Result<void> WritableLayer::record(std::span<const lsmt::Entry> entries) {
+  while (!entries.empty()) {
+    const auto batch = entries.first(std::min(entries.size(), kRecordBatch));
+    const std::lock_guard log_lock(log_mutex_);
+    OBD_TRY(check_usable());
+    {
+      const std::unique_lock index_lock(index_mutex_);
+      index_.reserve(batch.size());
+    }
+    OBD_TRY(log_->append(batch));
+    const std::unique_lock index_lock(index_mutex_);
+    for (const lsmt::Entry& entry : batch) {
+      index_.insert({entry.offset, entry.length, entry.zeroed ? Sectors() : entry.physical,
+                     entry.zeroed ? ExtentKind::zero : ExtentKind::data, kUpperLayer});
+    }
+    entries = entries.subspan(batch.size());
+  }
+  return {};
+}
+
+Result<void> WritableLayer::write(Sectors logical, std::span<const std::byte> data) {
+  if (kind_ == UpperKind::sparse) {
+    OBD_TRY(write_in_place(logical.bytes(), data));
+    return record_data(logical, logical + Sectors::floor(data.size()));
+  }
+  OBD_TRY(check_usable());
+  OBD_TRY(ensure_session());
+  const Sectors length = Sectors::floor(data.size());
+  OBD_TRY_ASSIGN(const Sectors physical, allocate(logical, length));
+
+  auto store = [&]() -> Result<void> {
+    OBD_TRY(data_->write_at(data, physical.bytes()));
+    data_dirty_ = true;
+    std::array<lsmt::Entry, kEntriesPerWrite> entries;
+    size_t count = 0;
+    for (Sectors done; done < length; ++count) {
+      if (count == entries.size()) {
+        return fail(EINVAL, "{}: a write of {} sectors is too long", data_->path(), length.count());
+      }
+      const Sectors part = std::min(lsmt::kMaxAlignedLength, length - done);
+      entries[count] = {logical + done, part, physical + done, false};
+      done += part;
+    }
+    return record(std::span(entries).first(count));
+  };
+  auto stored = store();
+  if (!stored) release(physical, length);
+  return stored;
+}
+
+Result<void> WritableLayer::write_in_place(uint64_t offset, std::span<const std::byte> data) {
+  OBD_TRY(check_usable());
+  OBD_TRY(ensure_session());
+  // Set on failure as well: part of the bytes may have been written.
+  auto written = data_->write_at(data, lsmt::kHeaderSize + offset);
+  data_dirty_ = true;
+  return written;
+}
+
+Result<void> WritableLayer::record_data(Sectors from, Sectors to) {
+  while (from < to) {
+    const Sectors part = std::min(lsmt::kMaxAlignedLength, to - from);
+    const lsmt::Entry entry{from, part, from + lsmt::kFirstDataSector, false};
+    OBD_TRY(record(std::span(&entry, 1)));
+    from += part;
+  }
+  return {};
+}
+
+Result<void> WritableLayer::zero(Sectors logical, Sectors length, bool below_is_zero) {
+  OBD_TRY(check_usable());
+  OBD_TRY(ensure_session());
+  const std::lock_guard log_lock(log_mutex_);
+  OBD_TRY(check_usable());
+  const Sectors end = logical + length;
+  {
+    const std::unique_lock index_lock(index_mutex_);
+    std::array<Extent, 16> found;
+    const size_t count = index_.find(logical, end, found);
+    const bool any_data = count == found.size() ||
+                          std::any_of(found.begin(), found.begin() + static_cast<ptrdiff_t>(count),
+                                      [](const Extent& e) { return e.kind == ExtentKind::data; });
+    const bool zero_already =
+        !any_data && (below_is_zero || index_.is_all(ExtentKind::zero, logical, end));
+    if (zero_already) return {};
+    index_.reserve(1);
+  }
+  const Extent extent{logical, length, Sectors(), ExtentKind::zero, kUpperLayer};
+  const lsmt::Entry entry = to_entry(extent);
+  OBD_TRY(log_->append(std::span(&entry, 1)));
+  {
+    const std::unique_lock index_lock(index_mutex_);
+    index_.insert(extent);
+  }
+  if (kind_ == UpperKind::sparse) stale_.add({logical, end}, log_->position().mappings);
+  return {};
+}
+
+Result<void> WritableLayer::give_up(Error reason) {
+  const std::lock_guard log_lock(log_mutex_);
+  if (!failed_) {
+    failure_ = reason.message;
+    failed_ = true;
+    // So that the next open believes only what was stable before. If even this fails, there is
+    // nothing more that can be written down.
+    if (log_) (void)log_->append_marker(lsmt::MarkerKind::distrust, stable_);
+  }
+  return std::unexpected<Error>(std::move(reason));
+}
+
+Result<void> WritableLayer::sync_data() {
+  if (!data_dirty_.exchange(false)) return {};
+  ++syncs_;
+  if (auto synced = data_->sync(); !synced) return give_up(std::move(synced).error());
+  return {};
+}
+
+Result<void> WritableLayer::flush_round(lsmt::MarkerKind kind) {
+  OBD_TRY(check_usable());
+  IndexLog::Position covered;
+  {
+    const std::lock_guard log_lock(log_mutex_);
+    covered = log_->position();
+  }
+  OBD_TRY(sync_data());
+  if (covered.mappings == stable_.mappings && kind == lsmt::MarkerKind::commit) return {};
+  {
+    const std::lock_guard log_lock(log_mutex_);
+    OBD_TRY(log_->append_marker(kind, covered));
+  }
+  ++syncs_;
+  if (auto synced = log_->sync(); !synced) return give_up(std::move(synced).error());
+  stable_ = covered;
+  stale_.became_stable(covered.mappings);
+  return {};
+}
+
+Result<void> WritableLayer::flush() {
+  if (options_.access == Access::read_only) return {};
+  OBD_TRY(check_usable());
+  if (!session_ready_) {
+    if (scan_.clean || scan_.foreign) return {};  // nothing that this engine completed is pending
+    OBD_TRY(ensure_session());
+  }
+  return flushes_.run([this] { return flush_round(lsmt::MarkerKind::commit); });
+}
+
+void WritableLayer::release_stale_space() {
+  std::array<Extent, 64> found;
+  for (const SectorRange& range : stale_.take_ready(kPunchBatch)) {
+    for (Sectors from = range.from; from < range.to;) {
+      const size_t count = find(from, range.to, found);
+      for (const Extent& extent : std::span(found).first(count)) {
+        if (extent.kind != ExtentKind::zero) continue;
+        // Zeros are served from the index either way; a host that keeps the blocks costs space only.
+        if (!data_->punch_hole({(extent.logical + lsmt::kFirstDataSector).bytes(),
+                                extent.length.bytes()})) {
+          ++failed_punches_;
+        }
+      }
+      from = count == found.size() ? found.back().end() : range.to;
+    }
+  }
+}
+
+Result<void> WritableLayer::seal() {
+  OBD_TRY(check_usable());
+  OBD_TRY(ensure_session());
+  OBD_TRY(flush());
+
+  OBD_TRY_ASSIGN(const FileInfo info, data_->info());
+  const uint64_t index_offset =
+      kind_ == UpperKind::sparse
+          ? lsmt::kHeaderSize + virtual_size_
+          : std::max(tail_.bytes(), align_up(info.size, kSectorSize));
+  uint64_t offset = index_offset;
+  auto append_index = [&]() -> Result<void> {
+    std::vector<std::byte> buffer;
+    std::array<Extent, 512> extents;
+    for (Sectors from;;) {
+      const size_t count = index_.find(from, lsmt::kAddressableEnd, extents);
+      buffer.resize(count * lsmt::kEntrySize);
+      for (size_t i = 0; i < count; ++i) {
+        lsmt::encode_entry(to_entry(extents[i]), std::span<std::byte, lsmt::kEntrySize>(
+                                                     &buffer[i * lsmt::kEntrySize], lsmt::kEntrySize));
+      }
+      OBD_TRY(data_->write_at(buffer, offset));
+      offset += buffer.size();
+      if (count < extents.size()) break;
+      from = extents.back().end();
+    }
+    const std::vector<std::byte> padding(align_up(offset, kSectorSize) - offset);
+    OBD_TRY(data_->write_at(padding, offset));
+    offset += padding.size();
+
+    lsmt::Header trailer = header_;
+    trailer.flags = lsmt::kFlagData | lsmt::kFlagSealed | (header_.flags & lsmt::kFlagSparse);
+    trailer.index_offset = index_offset;
+    trailer.index_size = index_.extent_count();
+    OBD_TRY(data_->write_at(lsmt::encode_header(trailer), offset));
+    OBD_TRY(data_->truncate(offset + lsmt::kHeaderSize));
+    ++syncs_;
+    return data_->sync();
+  };
+  if (auto appended = append_index(); !appended) {
+    // Still a writable pair; what was appended is cut off again, or is dead space if that fails.
+    (void)data_->truncate(std::max(info.size, lsmt::kHeaderSize));
+    return give_up(std::move(appended).error());
+  }
+  sealed_in_place_ = true;
+  return {};
+}
+
+bool WritableLayer::log_is_mostly_dead() const {
+  const uint64_t records = log_->position().records;
+  return records > kSmallLogRecords && records - index_.extent_count() > index_.extent_count();
+}
+
+Result<void> WritableLayer::close() {
+  if (options_.access == Access::read_only || sealed_in_place_) return {};
+  OBD_TRY(check_usable());
+  if (!session_ready_) {
+    if (scan_.clean || scan_.foreign) return {};
+    OBD_TRY(ensure_session());
+  }
+  if (log_is_mostly_dead()) {
+    OBD_TRY(sync_data());
+    return rewrite_log();
+  }
+  return flushes_.run([this] { return flush_round(lsmt::MarkerKind::close); });
+}
+
+WritableLayer::Stats WritableLayer::stats() const {
+  Stats stats;
+  {
+    const std::shared_lock lock(index_mutex_);
+    stats.extents = index_.extent_count();
+    stats.data = index_.data_sectors();
+    stats.zero = index_.zero_sectors();
+  }
+  {
+    const std::lock_guard lock(log_mutex_);
+    stats.log_records = log_ ? log_->position().records : scan_.whole_records;
+  }
+  stats.log_dead_records = stats.log_records - std::min(stats.log_records, stats.extents);
+  if (kind_ == UpperKind::append) {
+    const std::lock_guard lock(tail_mutex_);
+    stats.dead_bytes = (tail_ - lsmt::kFirstDataSector - stats.data).bytes();
+  }
+  stats.syncs = syncs_;
+  stats.failed_punches = failed_punches_;
+  return stats;
+}
+
+}  // namespace obd

@@ -1,0 +1,191 @@
+// A writable layer: a data file and an index log, of one of two kinds.
+//
+//   append   data goes to the end of the data file, in the order of writing
+//   sparse   data goes to its own place: byte 4096 + logical offset of a sparse file
+//
+// The two differ in placement alone: index, log, durability and recovery are the same.
+//
+// Opening changes nothing on disk. The first change of a session (a write, a zero, or a flush that
+// has something to make stable) first mends what a crash or another writer left: see
+// writable_layer.cpp, which also gives the crash argument.
+//
+// Units: Sectors, and bytes where the name says offset or size. Ownership: owns its files and the
+// lock on the data file. Thread-safety: all functions, except that release_stale_space(), seal() and
+// close() want no other call in flight. Errors: EROFS after a failed sync, until the layer is
+// opened again; ENOSPC and EIO of the files below.
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/rwlock.h"
+#include "core/format/lsmt.h"
+#include "core/index/extent.h"
+#include "core/index/live_index.h"
+#include "core/io/file.h"
+#include "core/layer/flush_group.h"
+#include "core/layer/index_log.h"
+#include "core/layer/log_reader.h"
+#include "core/layer/stale_ranges.h"
+
+namespace obd {
+
+enum class UpperKind { append, sparse };
+
+struct NewLayer {
+  UpperKind kind = UpperKind::append;
+  uint64_t virtual_size = 0;  // bytes; 0: that of the lowers it will lie on
+  Uuid uuid;
+  Uuid parent_uuid;
+};
+
+// Makes the two files of an empty layer, stable with their names; EEXIST when a name is taken.
+Result<void> create_writable_layer(FileSystem& fs, const std::string& data_path,
+                                   const std::string& index_path, const NewLayer& layer);
+
+class WritableLayer {
+ public:
+  struct Options {
+    Access access = Access::read_write;
+    bool force_share = false;  // no lock; only with Access::read_only
+    uint64_t lowers_size = 0;  // bytes; the disk's size when the layer says 0
+  };
+
+  struct Stats {
+    uint64_t extents = 0;
+    Sectors data, zero;         // named by the index
+    uint64_t dead_bytes = 0;    // in the data area, named by nothing (append; 0 for sparse)
+    uint64_t log_records = 0;
+    uint64_t log_dead_records = 0;
+    uint64_t syncs = 0;         // fdatasync calls
+    uint64_t failed_punches = 0;
+  };
+
+  static Result<std::unique_ptr<WritableLayer>> open(FileSystem& fs, const std::string& data_path,
+                                                     const std::string& index_path,
+                                                     const Options& options);
+
+  [[nodiscard]] UpperKind kind() const { return kind_; }
+  [[nodiscard]] const lsmt::Header& header() const { return header_; }
+  [[nodiscard]] uint64_t virtual_size() const { return virtual_size_; }  // bytes
+  [[nodiscard]] const File& data_file() const { return *data_; }
+  [[nodiscard]] const std::string& index_path() const { return index_path_; }
+  // What a person should know although the layer opens.
+  [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
+  // Those of the warnings that tell of lost data.
+  [[nodiscard]] const std::vector<std::string>& losses() const { return scan_.losses; }
+  [[nodiscard]] Stats stats() const;
+
+  // True when the data file ends in this layer's own trailer: a seal was interrupted, or overlaybd
+  // sealed it and left the index file. Writing would ruin it.
+  [[nodiscard]] bool sealed_in_place() const { return sealed_in_place_; }
+
+  // Writes must start and end at multiples of this many bytes, or at the end of the disk: the sector
+  // for append, the host file system's block for sparse.
+  [[nodiscard]] uint64_t granularity() const { return granularity_; }
+
+  // As LiveIndex.
+  size_t find(Sectors from, Sectors to, std::span<Extent> out) const;
+  [[nodiscard]] bool is_all(ExtentKind kind, Sectors from, Sectors to) const;
+
+  // Data, then index, then log record. When it fails the old content stays, except that in a sparse
+  // layer part of the range may be new.
+  Result<void> write(Sectors logical, std::span<const std::byte> data);
+
+  // Sparse only: writes bytes in place without recording anything. The range is data already, or
+  // record_data() follows; any byte offset.
+  Result<void> write_in_place(uint64_t offset, std::span<const std::byte> data);
+  // Sparse only: declares that the bytes of [from, to) are in place.
+  Result<void> record_data(Sectors from, Sectors to);
+
+  // Makes the range a zero extent, unless it reads as zeros already; `below_is_zero` tells whether
+  // the layers below read as zeros there. At most lsmt::kMaxAlignedLength at once.
+  Result<void> zero(Sectors logical, Sectors length, bool below_is_zero);
+
+  // Everything completed before the call is stable when it returns.
+  Result<void> flush();
+
+  // Zeroed ranges of a sparse layer whose records are stable: their blocks can go back to the host.
+  [[nodiscard]] bool has_stale_space() const { return stale_.has_ready(); }
+  // Gives some of them back, a bounded number a call.
+  void release_stale_space();
+
+  // Appends index and trailer to the data file, so that it is a sealed layer, stable. The layer
+  // takes no more writes. The index log is still there and to be removed by the caller.
+  Result<void> seal();
+
+  // Flushes and leaves a log that opens without doubt, rewritten when most of it is dead.
+  Result<void> close();
+
+  Result<void> refresh_lock_holder() { return data_->refresh_lock_holder(); }
+
+ private:
+  WritableLayer(FileSystem& fs, std::string index_path, const Options& options);
+
+  Result<void> load(const std::string& data_path);
+  Result<void> load_data_header();
+  Result<void> load_log(std::unique_ptr<File> log_file);
+  Result<void> adopt_allocated_ranges();
+  Result<bool> ends_in_own_trailer() const;
+
+  Result<void> ensure_session();
+  Result<void> begin_session();
+  Result<void> mend_data_file();
+  Result<void> rewrite_log();
+
+  Result<void> check_usable() const;
+  Result<Sectors> allocate(Sectors logical, Sectors length);
+  void release(Sectors physical, Sectors length);
+  Result<void> record(std::span<const lsmt::Entry> entries);
+  Result<void> flush_round(lsmt::MarkerKind kind);
+  Result<void> sync_data();
+  Result<void> give_up(Error reason);
+  [[nodiscard]] bool log_is_mostly_dead() const;
+
+  FileSystem& fs_;
+  const std::string index_path_;
+  const Options options_;
+  UpperKind kind_ = UpperKind::append;
+  lsmt::Header header_;       // of the data file, with the virtual size in force
+  uint64_t virtual_size_ = 0;
+  uint64_t granularity_ = kSectorSize;
+  uint64_t boot_hash_ = 0;
+  std::atomic<bool> sealed_in_place_ = false;
+  std::vector<std::string> warnings_;
+  std::unique_ptr<File> data_;
+
+  // What load() found, until begin_session() has dealt with it.
+  LogScan scan_;
+  FileInfo index_info_;       // of the index file, for its mode and owner
+  bool header_outdated_ = false;
+
+  std::atomic<bool> session_ready_ = false;
+  std::mutex session_mutex_;
+
+  std::atomic<bool> failed_ = false;
+  std::string failure_;  // why; written once, before failed_
+
+  mutable std::mutex tail_mutex_;
+  Sectors tail_;  // append: where the next data goes
+
+  mutable std::mutex log_mutex_;  // order in the index = order in the log
+  std::unique_ptr<IndexLog> log_;  // null until a sparse layer without a log is adopted
+  mutable SharedMutex index_mutex_;
+  LiveIndex index_;
+
+  std::atomic<bool> data_dirty_ = false;
+  IndexLog::Position stable_;  // how far the log is stable; set by the running flush round
+  FlushGroup flushes_;
+  std::atomic<uint64_t> syncs_ = 0;
+  std::atomic<uint64_t> failed_punches_ = 0;
+  StaleRanges stale_;
+};
+
+}  // namespace obd
