@@ -49,8 +49,8 @@ void reserve_room(std::vector<T>& items, size_t count) {
   if (items.capacity() < count) items.reserve(std::max(count, items.capacity() * 2));
 }
 
-// How many of the sorted items have a key of at most `key`. Without a branch that depends on the data: a
-// processor cannot guess the way of a binary search.
+// How many of the sorted items have a key of at most `key`. Without a branch that depends on the
+// data: a processor cannot guess the way of a binary search.
 template <typename T, typename Key>
 size_t count_until(const T* items, size_t count, uint64_t key, Key key_of) {
   const T* base = items;
@@ -125,14 +125,37 @@ Sectors& LiveIndex::sectors_of(const Entry& entry) {
 // Of the entries that end after `sector`, the first in the leaf whose range of keys holds `sector`;
 // behind that leaf's last entry when there is none in it. There must be a leaf.
 LiveIndex::Position LiveIndex::first_ending_after(Sectors sector) const {
-  const size_t keys = count_until(keys_.data(), keys_.size(), sector.count(),
-                                  [](uint64_t key) { return key; });
+  const size_t keys =
+      count_until(keys_.data(), keys_.size(), sector.count(), [](uint64_t key) { return key; });
   const size_t leaf = keys == 0 ? 0 : keys - 1;
   // Any entry that begins at or before `sector` is less than or equal to this.
   const uint64_t last = Entry::pack(sector, lsmt::kMaxLength);
   const size_t index = count_until(branches_[leaf].leaf->entries.data(), branches_[leaf].count,
                                    last, [](const Entry& entry) { return entry.range; });
   return {leaf, index > 0 && entry_at({leaf, index - 1}).end() > sector ? index - 1 : index};
+}
+
+// The last entry before `at`, or nullptr.
+LiveIndex::Entry* LiveIndex::entry_before(Position at) {
+  if (at.index > 0) return &entry_at({at.leaf, at.index - 1});
+  if (at.leaf == 0) return nullptr;
+  return &entry_at({at.leaf - 1, branches_[at.leaf - 1].count - 1});
+}
+
+// Where the first entry at or after `at` is, or would be if there were one more leaf.
+LiveIndex::Position LiveIndex::following(Position at) const {
+  return at.index < branches_[at.leaf].count ? at : Position{at.leaf + 1, 0};
+}
+
+// The first entry at or after `at` if it begins with this sector, else nullptr.
+LiveIndex::Entry* LiveIndex::entry_beginning(Position at, Sectors sector) {
+  const Position next = following(at);
+  // The key spares a look into another leaf.
+  if (next.index == 0 && (next.leaf == branches_.size() || keys_[next.leaf] != sector.count())) {
+    return nullptr;
+  }
+  Entry& entry = entry_at(next);
+  return entry.offset() == sector ? &entry : nullptr;
 }
 
 void LiveIndex::reserve(size_t inserts) {
@@ -158,17 +181,36 @@ void LiveIndex::insert(const Extent& extent) noexcept {
   assert(extent.logical < lsmt::kAddressableEnd && extent.end() <= lsmt::kAddressableEnd);
 
   if (branches_.empty()) insert_leaf(0);
+  const Entry entry = Entry::from(extent);
+  Position at = first_ending_after(extent.logical);
+  if (replace_alone(at, entry)) return;
   const size_t extents_before = extent_count_;
-  const Position at = carve(extent.logical, extent.end());
+  at = carve(at, extent.logical, extent.end());
   const bool was_carved = extent_count_ < extents_before;
   const size_t extents_carved = extent_count_;
-  join_or_place(at, Entry::from(extent));
+  join_or_place(at, entry);
   if (was_carved || extent_count_ < extents_carved) merge_small_leaves(at.leaf);
 }
 
-// Takes [from, to) out of all entries; returns where an entry for it belongs.
-LiveIndex::Position LiveIndex::carve(Sectors from, Sectors to) {
-  Position at = first_ending_after(from);
+// Does the whole insert if there is an entry at `at` with the same range and the new one continues
+// no neighbour. That is what overwriting single blocks comes to, and nothing has to move for it.
+bool LiveIndex::replace_alone(Position at, const Entry& entry) {
+  if (at.index == branches_[at.leaf].count) return false;
+  Entry& old = entry_at(at);
+  if (old.range != entry.range) return false;
+  const Entry* const before = entry_before(at);
+  const Entry* const after = entry_beginning({at.leaf, at.index + 1}, entry.end());
+  if (before != nullptr && before->continues_in(entry)) return false;
+  if (after != nullptr && entry.continues_in(*after)) return false;
+  sectors_of(old) -= old.length();
+  old = entry;
+  sectors_of(old) += old.length();
+  return true;
+}
+
+// Takes [from, to) out of all entries, given first_ending_after(from); returns where an entry for
+// the range belongs.
+LiveIndex::Position LiveIndex::carve(Position at, Sectors from, Sectors to) {
   if (at.index < branches_[at.leaf].count) {
     Entry& first = entry_at(at);
     if (first.offset() < from) {
@@ -215,32 +257,21 @@ void LiveIndex::erase_covered(Position at, Sectors to) {
 
 // Puts an entry, whose range is free, at its place: as part of its neighbours if it continues them.
 void LiveIndex::join_or_place(Position at, const Entry& entry) {
-  Entry* before = nullptr;
-  if (at.index > 0) {
-    before = &entry_at({at.leaf, at.index - 1});
-  } else if (at.leaf > 0) {
-    before = &entry_at({at.leaf - 1, branches_[at.leaf - 1].count - 1});
-  }
-  Position next = at;
-  if (next.index == branches_[next.leaf].count) next = {next.leaf + 1, 0};
-  // The key spares a look into another leaf.
-  const bool next_touches = next.leaf < branches_.size() &&
-                            (next.leaf == at.leaf || keys_[next.leaf] == entry.end().count());
-  Entry* after = next_touches ? &entry_at(next) : nullptr;
-
+  Entry* const before = entry_before(at);
+  Entry* const after = entry_beginning(at, entry.end());
   if (before != nullptr && before->continues_in(entry)) {
     sectors_of(entry) += entry.length();
     before->set_end(entry.end());
     if (after != nullptr && before->continues_in(*after)) {
       before->set_end(after->end());
-      erase_entries(next, 1);
+      erase_entries(following(at), 1);
     }
   } else if (after != nullptr && entry.continues_in(*after)) {
     sectors_of(entry) += entry.length();
     const Sectors end = after->end();
     *after = entry;
     after->set_end(end);
-    entry_moved_front(next);
+    entry_moved_front(following(at));
   } else {
     place(at, entry);
   }

@@ -66,7 +66,12 @@ class LiveIndex {
   [[nodiscard]] const Entry& entry_at(Position at) const;
   [[nodiscard]] Position first_ending_after(Sectors sector) const;
 
-  Position carve(Sectors from, Sectors to);
+  [[nodiscard]] Entry* entry_before(Position at);
+  [[nodiscard]] Position following(Position at) const;
+  [[nodiscard]] Entry* entry_beginning(Position at, Sectors sector);
+
+  bool replace_alone(Position at, const Entry& entry);
+  Position carve(Position at, Sectors from, Sectors to);
   void erase_covered(Position at, Sectors to);
   void join_or_place(Position at, const Entry& entry);
   Position place(Position at, const Entry& entry);

@@ -8,7 +8,7 @@
 namespace obd {
 namespace {
 
-constexpr size_t kReadStep = 64 * 1024;
+constexpr size_t kReadStep = size_t{64} * 1024;
 
 // Fills `path`, which must be new, with stable content.
 Result<void> write_new_file(FileSystem& fs, const std::string& path, std::string_view content,

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <cerrno>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -20,7 +21,7 @@ class FlushGroup {
  public:
   // Returns the result of a round, run by this thread or another, that began after the call.
   template <typename Round>
-  Result<void> run(Round&& round) {
+  Result<void> run(const Round& round) {
     std::unique_lock lock(mutex_);
     const uint64_t wanted = begun_ + 1;
     while (ended_ < wanted) {
@@ -29,17 +30,29 @@ class FlushGroup {
         continue;
       }
       ++begun_;
+      EndOfRound end{*this, lock};
       lock.unlock();
-      Result<void> result = std::forward<Round>(round)();
-      lock.lock();
-      last_result_ = std::move(result);
-      ended_ = begun_;
-      round_ended_.notify_all();
+      end.result = round();
     }
     return last_result_;
   }
 
  private:
+  // Ends the round on every way out, so that nobody waits for one that will never end.
+  struct EndOfRound {
+    FlushGroup& group;
+    std::unique_lock<std::mutex>& lock;
+    // What those who wait are told if the round ends by an exception.
+    Result<void> result = std::unexpected<Error>(Error{ENOMEM, {}});
+
+    ~EndOfRound() {
+      lock.lock();
+      group.last_result_ = std::move(result);
+      group.ended_ = group.begun_;
+      group.round_ended_.notify_all();
+    }
+  };
+
   std::mutex mutex_;
   std::condition_variable round_ended_;
   uint64_t begun_ = 0;  // rounds

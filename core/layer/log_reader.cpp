@@ -195,7 +195,9 @@ Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
     scan.must_rewrite = !scan.clean;
   } else if (found.last_boot_hash == boot_hash) {
     scan.trusted_records = std::max(found.believable, found.committed);
-    scan.must_rewrite = scan.trusted_records != scan.whole_records || torn_bytes != 0;
+    // New markers behind a broken chain would vouch for nothing.
+    scan.must_rewrite = scan.trusted_records != scan.whole_records || torn_bytes != 0 ||
+                        found.chain_broken;
     scan.session_open = true;
   } else {
     scan.trusted_records = found.committed;

@@ -24,6 +24,7 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 
 namespace obd {
 namespace {
@@ -191,7 +192,11 @@ Result<void> WritableLayer::zero(Sectors logical, Sectors length, bool below_is_
 Result<void> WritableLayer::give_up(Error reason) {
   const std::lock_guard log_lock(log_mutex_);
   if (!failed_) {
-    failure_ = reason.message;
+    try {
+      failure_ = reason.message;
+    } catch (const std::bad_alloc&) {
+      // Failing matters more than saying why.
+    }
     failed_ = true;
     // So that the next open believes only what was stable before. If even this fails, there is
     // nothing more that can be written down.

@@ -1,0 +1,343 @@
+// nbdkit's callbacks for the overlaybd plugin: each converts its arguments, calls obd::Image, and
+// turns an Error into nbdkit's form. Nothing of the engine's work is done here.
+//
+// The image is opened once, before nbdkit forks, so that the user sees what is wrong with it; all
+// connections share it. nbdkit tells only at a connection whether it runs with -r, so the image is
+// opened for writing whenever it can be; opening changes none of its files. Where it can only be
+// read, read-only servers work and others refuse their clients.
+//
+// No exception leaves a callback: nbdkit is C.
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <new>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "core/image/image.h"
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+namespace {
+
+constexpr uint32_t kMinimumBlock = 512;
+constexpr uint32_t kPreferredBlock = obd::kBlockSize;
+constexpr uint32_t kMaximumBlock = 32U << 20;
+
+// A reply to a block status request reports at most what so many runs of the image come to, so that
+// one request cannot take long. The client asks again from where the reply ends.
+constexpr size_t kMaxRunsPerReply = size_t{1} << 16;
+
+// nbdkit hands its callbacks nothing of ours until a client connects, so this has to be global. It
+// is written only while nbdkit has one thread.
+struct Server {
+  std::string config_path;
+  std::unique_ptr<obd::Image> image;
+  std::string write_refusal;  // why the image, which has an upper, could only be opened read-only
+};
+Server server;
+
+// What a handle points to. All connections of a server are of one of two kinds.
+struct Connection {
+  bool readonly;
+};
+Connection readonly_connection{true};
+Connection writable_connection{false};
+
+bool is_writable(void* handle) noexcept {
+  return server.image->writable() && !static_cast<const Connection*>(handle)->readonly;
+}
+
+int report(const obd::Error& error) noexcept {
+  // A client that asks for a fast zero expects to be refused at times: nothing went wrong.
+  if (error.code == EOPNOTSUPP) {
+    nbdkit_debug("%s", error.message.c_str());
+  } else {
+    nbdkit_error("%s", error.message.c_str());
+  }
+  nbdkit_set_error(error.code);
+  return -1;
+}
+
+// Runs what a callback has to do and returns what nbdkit wants: 0, or -1 with the error set.
+template <typename Action>
+int guarded(Action&& action) noexcept {
+  try {
+    const obd::Result<void> result = action();
+    return result ? 0 : report(result.error());
+  } catch (const std::bad_alloc&) {
+    nbdkit_error("out of memory");
+    nbdkit_set_error(ENOMEM);
+  } catch (const std::exception& error) {
+    nbdkit_error("internal error: %s", error.what());
+    nbdkit_set_error(EIO);
+  } catch (...) {
+    nbdkit_error("internal error");
+    nbdkit_set_error(EIO);
+  }
+  return -1;
+}
+
+// ---- before clients ----
+
+int overlaybd_config(const char* key, const char* value) noexcept {
+  return guarded([&]() -> obd::Result<void> {
+    if (std::string_view(key) != "config") {
+      return obd::fail(EINVAL, "unknown parameter '{}': the overlaybd plugin has only config=PATH",
+                       key);
+    }
+    if (!server.config_path.empty()) {
+      return obd::fail(EINVAL, "config= is given twice: one server serves one image");
+    }
+    if (*value == '\0') return obd::fail(EINVAL, "config= is empty: name an image's config file");
+    // nbdkit changes its folder when it goes into the background.
+    const std::unique_ptr<char, decltype(&std::free)> path(nbdkit_absolute_path(value), &std::free);
+    if (!path) return obd::fail(EINVAL, "config={}: cannot be made an absolute path", value);
+    server.config_path = path.get();
+    return {};
+  });
+}
+
+int overlaybd_config_complete() noexcept {
+  return guarded([]() -> obd::Result<void> {
+    if (server.config_path.empty()) {
+      return obd::fail(EINVAL, "no image is named: run nbdkit overlaybd [config=]IMAGE.json");
+    }
+    return {};
+  });
+}
+
+// Reasons for which an image can perhaps still be read: no permission to write, read-only media, a
+// format feature that only readers can ignore.
+bool may_still_be_readable(const obd::Error& error) {
+  return error.code == EACCES || error.code == EPERM || error.code == EROFS ||
+         error.code == ENOTSUP;
+}
+
+obd::Result<void> open_image() {
+  obd::FileSystem& fs = obd::posix_file_system();
+  auto image = obd::Image::open(fs, server.config_path, {.access = obd::Access::read_write});
+  if (!image && may_still_be_readable(image.error())) {
+    auto readable = obd::Image::open(fs, server.config_path, {.access = obd::Access::read_only});
+    if (readable) {
+      server.write_refusal = image.error().message;
+      nbdkit_error("%s; it can only be read", server.write_refusal.c_str());
+      image = std::move(readable);
+    }
+  }
+  if (!image) return std::unexpected(image.error());
+  server.image = std::move(*image);
+  return {};
+}
+
+int overlaybd_get_ready() noexcept { return guarded(open_image); }
+
+int overlaybd_after_fork() noexcept {
+  // The lock was taken by the process that has just exited.
+  return guarded([] { return server.image->refresh_lock_holder(); });
+}
+
+// ---- after clients ----
+
+void log_stats(const obd::ImageStats& stats) noexcept {
+  const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
+  nbdkit_debug(
+      "overlaybd: %llu reads (%llu bytes), %llu writes (%llu bytes), %llu zeroes and trims "
+      "(%llu bytes), %llu flushes by %llu syncs",
+      number(stats.reads), number(stats.read_bytes), number(stats.writes),
+      number(stats.write_bytes), number(stats.zeroes), number(stats.zero_bytes),
+      number(stats.flushes), number(stats.syncs));
+}
+
+void overlaybd_cleanup() noexcept {
+  if (!server.image) return;
+  // The status has nowhere to go: what matters is that the log tells it.
+  static_cast<void>(guarded([]() -> obd::Result<void> {
+    log_stats(server.image->stats());
+    obd::Result<void> closed = server.image->close();
+    server.image.reset();
+    return closed;
+  }));
+}
+
+void overlaybd_dump_plugin() noexcept {
+  std::printf("overlaybd_version=%s\n", OBD_VERSION);
+  std::printf("overlaybd_formats=lsmt\n");
+  std::printf("overlaybd_upper_kinds=append,sparse\n");
+  std::printf("overlaybd_max_lowers=%zu\n", obd::kMaxLowers);
+}
+
+// ---- a client connects ----
+
+void* overlaybd_open(int readonly) noexcept {
+  if (readonly == 0 && !server.write_refusal.empty()) {
+    nbdkit_error("%s; start nbdkit with -r to serve it read-only", server.write_refusal.c_str());
+    return nullptr;
+  }
+  return readonly != 0 ? &readonly_connection : &writable_connection;
+}
+
+int64_t overlaybd_get_size(void*) noexcept {
+  return static_cast<int64_t>(server.image->size());  // at most kMaxDiskSize
+}
+
+int overlaybd_block_size(void*, uint32_t* minimum, uint32_t* preferred,
+                         uint32_t* maximum) noexcept {
+  *minimum = kMinimumBlock;
+  *preferred = kPreferredBlock;
+  *maximum = kMaximumBlock;
+  return 0;
+}
+
+const char* overlaybd_export_description(void*) noexcept {
+  const char* description = nullptr;
+  static_cast<void>(guarded([&]() -> obd::Result<void> {
+    OBD_TRY_ASSIGN(const auto layers, server.image->layers());
+    const obd::ImageConfig& config = server.image->config();
+    const std::string upper = config.upper ? layers.back().kind + " upper" : "no upper";
+    const size_t lowers = config.lowers.size();
+    description =
+        nbdkit_strdup_intern(fmt::format("overlaybd image, {} lower{}, {}, config {}", lowers,
+                                         lowers == 1 ? "" : "s", upper, server.config_path)
+                                 .c_str());
+    return {};
+  }));
+  return description;
+}
+
+int overlaybd_can_write(void* handle) noexcept { return is_writable(handle) ? 1 : 0; }
+int overlaybd_can_trim(void* handle) noexcept { return is_writable(handle) ? 1 : 0; }
+int overlaybd_can_zero(void* handle) noexcept { return is_writable(handle) ? 1 : 0; }
+// The answer is always fast, be it that this range cannot be zeroed fast.
+int overlaybd_can_fast_zero(void*) noexcept { return 1; }
+int overlaybd_can_flush(void*) noexcept { return 1; }
+int overlaybd_can_fua(void*) noexcept { return NBDKIT_FUA_NATIVE; }
+int overlaybd_can_extents(void*) noexcept { return 1; }
+int overlaybd_can_cache(void*) noexcept { return NBDKIT_CACHE_NATIVE; }
+// All connections share one image, which holds nothing back from any of them.
+int overlaybd_can_multi_conn(void*) noexcept { return 1; }
+int overlaybd_is_rotational(void*) noexcept { return 0; }
+
+// ---- requests ----
+
+bool has_fua(uint32_t flags) { return (flags & NBDKIT_FLAG_FUA) != 0; }
+
+int overlaybd_pread(void*, void* buffer, uint32_t count, uint64_t offset, uint32_t) noexcept {
+  return guarded(
+      [&] { return server.image->read({static_cast<std::byte*>(buffer), count}, offset); });
+}
+
+int overlaybd_pwrite(void*, const void* buffer, uint32_t count, uint64_t offset,
+                     uint32_t flags) noexcept {
+  return guarded([&] {
+    return server.image->write({static_cast<const std::byte*>(buffer), count}, offset,
+                               {.fua = has_fua(flags)});
+  });
+}
+
+int overlaybd_zero(void*, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
+  return guarded([&] {
+    return server.image->zero(offset, count,
+                              {.fua = has_fua(flags),
+                               .may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0,
+                               .fast_only = (flags & NBDKIT_FLAG_FAST_ZERO) != 0});
+  });
+}
+
+int overlaybd_trim(void*, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
+  return guarded([&] { return server.image->trim(offset, count, {.fua = has_fua(flags)}); });
+}
+
+int overlaybd_flush(void*, uint32_t) noexcept {
+  return guarded([] { return server.image->flush(); });
+}
+
+int overlaybd_cache(void*, uint32_t count, uint64_t offset, uint32_t) noexcept {
+  return guarded([&] { return server.image->prefetch(offset, count); });
+}
+
+int overlaybd_extents(void*, uint32_t count, uint64_t offset, uint32_t flags,
+                      struct nbdkit_extents* extents) noexcept {
+  return guarded([&]() -> obd::Result<void> {
+    // For a client, runs in different layers or places are one run: a client that asks for one
+    // extent gets all that is of the same type.
+    std::optional<uint32_t> first_type;
+    size_t runs = 0;
+    int add_error = 0;
+    OBD_TRY(server.image->extents(offset, count, [&](const obd::ImageExtent& run) {
+      const uint32_t type =
+          run.kind == obd::ExtentKind::data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
+      if ((flags & NBDKIT_FLAG_REQ_ONE) != 0 && first_type && *first_type != type) return false;
+      first_type = type;
+      if (nbdkit_add_extent(extents, run.offset, run.length, type) == -1) {
+        add_error = errno != 0 ? errno : ENOMEM;
+        return false;
+      }
+      return ++runs < kMaxRunsPerReply;
+    }));
+    if (add_error != 0) {
+      return obd::fail(add_error, "{}: cannot report the extents at offset {}", server.config_path,
+                       offset);
+    }
+    return {};
+  });
+}
+
+constexpr const char* kDescription =
+    "Serves a layered disk image in the overlaybd format: sealed layers, and at most one\n"
+    "writable layer on top of them.";
+
+constexpr const char* kConfigHelp =
+    "[config=]<PATH>  (required) The image's config file, config.v1.json.";
+
+struct nbdkit_plugin make_plugin() {
+  struct nbdkit_plugin plugin = {};
+  plugin.name = "overlaybd";
+  plugin.longname = "overlaybd layered disk image";
+  plugin.version = OBD_VERSION;
+  plugin.description = kDescription;
+  plugin.config = overlaybd_config;
+  plugin.config_complete = overlaybd_config_complete;
+  plugin.config_help = kConfigHelp;
+  plugin.magic_config_key = "config";
+  plugin.dump_plugin = overlaybd_dump_plugin;
+  plugin.get_ready = overlaybd_get_ready;
+  plugin.after_fork = overlaybd_after_fork;
+  plugin.cleanup = overlaybd_cleanup;
+  plugin.open = overlaybd_open;
+  plugin.get_size = overlaybd_get_size;
+  plugin.block_size = overlaybd_block_size;
+  plugin.export_description = overlaybd_export_description;
+  plugin.can_write = overlaybd_can_write;
+  plugin.can_trim = overlaybd_can_trim;
+  plugin.can_zero = overlaybd_can_zero;
+  plugin.can_fast_zero = overlaybd_can_fast_zero;
+  plugin.can_flush = overlaybd_can_flush;
+  plugin.can_fua = overlaybd_can_fua;
+  plugin.can_extents = overlaybd_can_extents;
+  plugin.can_cache = overlaybd_can_cache;
+  plugin.can_multi_conn = overlaybd_can_multi_conn;
+  plugin.is_rotational = overlaybd_is_rotational;
+  plugin.pread = overlaybd_pread;
+  plugin.pwrite = overlaybd_pwrite;
+  plugin.zero = overlaybd_zero;
+  plugin.trim = overlaybd_trim;
+  plugin.flush = overlaybd_flush;
+  plugin.cache = overlaybd_cache;
+  plugin.extents = overlaybd_extents;
+  return plugin;
+}
+
+struct nbdkit_plugin plugin = make_plugin();
+
+}  // namespace
+
+NBDKIT_REGISTER_PLUGIN(plugin)

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# obd import and export: raw disk to layer and back, sparse all the way.
+. "$(dirname "$0")/functions.sh"
+
+# Holes, written zeros and an odd tail.
+size=$((64 * 1024 * 1024 + 1536))
+truncate -s $size disk.raw
+random_raw part 3M
+patch disk.raw $((1 << 20)) part
+patch disk.raw $(((20 << 20) + 512)) part
+zero_range disk.raw $((40 << 20)) $((8 << 20))
+poke disk.raw $((size - 3)) 'end'
+
+obd import disk.raw -o layer.lsmt -m 'a message' >import.out 2>progress.out
+[[ ! -s progress.out ]] || fail 'progress went to what is no terminal'
+obd check layer.lsmt
+obd info --json layer.lsmt >info.json
+expect_json info.json ".virtual_size == $size" '.layers[0].message == "a message"' \
+  '.layers[0].file_bytes < 7 * 1048576'
+obd export layer.lsmt -o back.raw
+expect_same disk.raw back.raw
+(($(stat --format=%b back.raw) * 512 < 8 << 20)) || fail 'the exported disk is not sparse'
+obd create image --lower layer.lsmt
+obd export image -o back2.raw
+expect_same disk.raw back2.raw
+expect_disk image disk.raw
+
+# Existing files are kept unless --force says otherwise; nothing half-made remains.
+expect_fail 1 'back.raw' obd export image -o back.raw
+expect_fail 1 'layer.lsmt' obd import disk.raw -o layer.lsmt
+echo old >old.raw
+obd export image -o old.raw --force
+expect_same disk.raw old.raw
+obd import part -o layer.lsmt --force
+obd info --json layer.lsmt >info.json
+expect_json info.json '.virtual_size == 3 * 1048576'
+obd export layer.lsmt -o part.raw
+expect_same part part.raw
+
+# A size that is no multiple of 512 is filled up with zeros.
+printf 'short' >short.raw
+obd import short.raw -o short.lsmt
+obd export short.lsmt -o short.back
+truncate -s 512 short.raw
+expect_same short.raw short.back
+
+before=$(ls -A)
+expect_fail 1 'missing.raw' obd import missing.raw -o none.lsmt
+expect_fail 1 'nowhere' obd import part -o nowhere/none.lsmt
+: >empty.raw
+expect_fail 1 'empty.raw' obd import empty.raw -o none.lsmt
+rm empty.raw
+expect_fail 1 'nowhere' obd export image -o nowhere/none.raw
+expect_fail 1 'message' obd import part -o none.lsmt -m "$(printf 'x%.0s' {1..300})"
+[[ $(ls -A) == "$before" ]] || fail "a failed command left files behind: $(ls -A)"

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# One writer, and whoever else comes learns its pid: second_opener.sh append|sparse
+. "$(dirname "$0")/functions.sh"
+type=$1
+
+random_raw lower.raw 4M
+obd import lower.raw -o lower.lsmt
+obd create disk --type "$type" --lower lower.lsmt
+obd create other --type "$type" --lower lower.lsmt
+
+expect_refused() {
+  local pid=$1
+  expect_fail 1 "\b$pid\b" nbdkit -U - "$OBD_PLUGIN" disk/config.v1.json --run true
+  expect_fail 1 "\b$pid\b" nbdkit -r -U - "$OBD_PLUGIN" disk/config.v1.json --run true
+  expect_fail 1 "\b$pid\b" obd info disk
+  expect_fail 2 "\b$pid\b" obd check disk
+  expect_fail 1 "\b$pid\b" obd map disk
+  expect_fail 1 "\b$pid\b" obd seal disk
+  expect_fail 1 "\b$pid\b" obd export disk -o disk.raw
+  [[ ! -e disk.raw ]] || fail 'the refused export left a file'
+  # Looking on is possible when asked for.
+  obd info -U disk >/dev/null
+  obd map -U disk >/dev/null
+}
+
+serve disk
+expect_refused "$nbdkit_pid"
+# A lower may be shared.
+with_server other true
+stop_nbdkit
+with_server disk true
+
+# After a fork into the background, the holder is the process that serves.
+nbdkit --pidfile "$tmp/background.pid" --unix "$tmp/background.sock" "$OBD_PLUGIN" \
+  disk/config.v1.json
+background=$(<background.pid)
+cleanup_fn stop_pid "$background"
+expect_refused "$background"
+qemu_io "nbd+unix:///?socket=$tmp/background.sock" 'write -P 0x5a 64k 4k'
+kill -KILL "$background"
+while kill -0 "$background" 2>/dev/null; do sleep 0.02; done
+
+# The lock goes with its holder; what it wrote stays.
+serve disk
+qemu_io "$uri" 'read -P 0x5a 64k 4k'
+stop_nbdkit

@@ -1,0 +1,184 @@
+// The image config as overlaybd's tools write it, and what happens when it is wrong.
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+#include "test/interop/script_model.h"
+#include "test/interop/workspace.h"
+
+namespace obd::interop {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Config : public testing::Test {
+ protected:
+  Config() { make_layer(workspace_ / "base.lsmt", disk_); }
+
+  std::string config(std::string_view text) {
+    const std::string path = workspace_ / "config.v1.json";
+    write_text(path, text);
+    return path;
+  }
+
+  void expect_refused(std::string_view text, int code, std::vector<std::string> words) {
+    SCOPED_TRACE(text);
+    words.emplace_back("config.v1.json");
+    const Error error = open_error(config(text), Access::read_write);
+    EXPECT_EQ(error.code, code) << error.message;
+    EXPECT_TRUE(mentions(error.message, words)) << error.message;
+  }
+
+  // The folder that a lower's `dir` names, with a layer of this name in it.
+  void put_into_dir(const char* name, uint64_t seed) {
+    fs::create_directories(workspace_.path() / "dir");
+    make_layer((workspace_.path() / "dir" / name).string(), random_bytes(seed, kMiB));
+  }
+
+  Workspace workspace_;
+  Bytes disk_ = random_bytes(1, kMiB);
+};
+
+TEST_F(Config, RelativePathsStartAtTheConfigsFolder) {
+  EXPECT_SAME_BYTES(read_disk(*open_readable(config(R"({"lowers": [{"file": "base.lsmt"}]})"))),
+                    disk_);
+  fs::create_directories(workspace_.path() / "sub");
+  write_text(workspace_.path() / "sub" / "image.json", R"({"lowers": [{"file": "../base.lsmt"}]})");
+  EXPECT_SAME_BYTES(read_disk(*open_readable(workspace_ / "sub/image.json")), disk_);
+}
+
+TEST_F(Config, UnknownKeysAreIgnored) {
+  const std::string path = config(R"({
+    "repoBlobUrl": "https://registry.example/v2/name/blobs",
+    "lowers": [{"file": "base.lsmt", "digest": "sha256:00", "size": 1, "colour": "blue"}],
+    "upper": {"index": "", "data": "", "target": "", "gzipIndex": "", "vsize": 64},
+    "download": {"enable": true, "delay": 5, "maxMBps": 100},
+    "recordTracePath": "/nowhere", "answer": [42, null]
+  })");
+  EXPECT_SAME_BYTES(read_disk(*open_readable(path)), disk_);
+}
+
+TEST_F(Config, UpperIsAbsentWithoutDataOrIndex) {
+  for (const char* upper : {R"({})", R"({"data": "a"})", R"({"index": "a"})",
+                            R"({"data": "a", "index": ""})", R"({"data": "", "index": "a"})"}) {
+    SCOPED_TRACE(upper);
+    const auto image = open_writable(
+        config(R"({"lowers": [{"file": "base.lsmt"}], "upper": )" + std::string(upper) + "}"));
+    EXPECT_FALSE(image->writable());
+    EXPECT_SAME_BYTES(read_disk(*image), disk_);
+  }
+}
+
+TEST_F(Config, DirIsSearchedInOrder) {
+  const std::string path = config(R"({"lowers": [{"dir": "dir"}]})");
+  put_into_dir("overlaybd.sealed", 10);
+  EXPECT_SAME_BYTES(read_disk(*open_readable(path)), random_bytes(10, kMiB));
+  put_into_dir(".commit", 11);
+  EXPECT_SAME_BYTES(read_disk(*open_readable(path)), random_bytes(11, kMiB));
+  put_into_dir("overlaybd.commit", 12);
+  EXPECT_SAME_BYTES(read_disk(*open_readable(path)), random_bytes(12, kMiB));
+  config(R"({"lowers": [{"file": "base.lsmt", "dir": "dir"}]})");
+  EXPECT_SAME_BYTES(read_disk(*open_readable(path)), disk_);
+  config(R"({"lowers": [{"file": "absent.lsmt", "dir": "dir"}]})");
+  EXPECT_SAME_BYTES(read_disk(*open_readable(path)), random_bytes(12, kMiB));
+}
+
+TEST_F(Config, MissingFilesAreNamed) {
+  const Error missing_config = open_error(workspace_ / "absent.json", Access::read_only);
+  EXPECT_EQ(missing_config.code, ENOENT);
+  EXPECT_TRUE(mentions(missing_config.message, {"absent.json"})) << missing_config.message;
+
+  const Error missing_lower =
+      open_error(config(R"({"lowers": [{"file": "absent.lsmt"}]})"), Access::read_only);
+  EXPECT_EQ(missing_lower.code, ENOENT);
+  EXPECT_TRUE(mentions(missing_lower.message, {"absent.lsmt"})) << missing_lower.message;
+
+  const Error missing_dir = open_error(config(R"({"lowers": [{"dir": "no"}]})"), Access::read_only);
+  EXPECT_EQ(missing_dir.code, ENOENT);
+  EXPECT_TRUE(mentions(missing_dir.message, {"lowers[0]", "/no"})) << missing_dir.message;
+
+  const UpperFiles files = make_upper(workspace_.path(), UpperKind::append, kMiB);
+  const std::string path = make_config(workspace_.path(), {"base.lsmt"}, files);
+  for (const std::string& file : {files.data, files.index}) {
+    fs::rename(file, file + ".away");
+    const Error error = open_error(path, Access::read_write);
+    EXPECT_EQ(error.code, ENOENT);
+    EXPECT_TRUE(mentions(error.message, {fs::path(file).filename()})) << error.message;
+    fs::rename(file + ".away", file);
+  }
+}
+
+TEST_F(Config, WhatIsNoConfigIsRefused) {
+  expect_refused("", EINVAL, {"JSON"});
+  expect_refused("{", EINVAL, {"JSON"});
+  expect_refused(std::string("\0\0\0\0", 4), EINVAL, {"JSON"});
+  expect_refused(R"({"lowers": []} trailing)", EINVAL, {"JSON"});
+  expect_refused(std::string(100000, '['), EINVAL, {"JSON"});
+  expect_refused("[]", EINVAL, {"object"});
+  expect_refused("null", EINVAL, {"object"});
+  expect_refused("{\"lowers\": [{\"file\": \"\xFF\xFE\"}]}", EINVAL, {"JSON"});
+}
+
+TEST_F(Config, WrongTypesAreNamed) {
+  expect_refused(R"({"lowers": "base.lsmt"})", EINVAL, {"lowers"});
+  expect_refused(R"({"lowers": {"file": "base.lsmt"}})", EINVAL, {"lowers"});
+  expect_refused(R"({"lowers": ["base.lsmt"]})", EINVAL, {"lowers[0]"});
+  expect_refused(R"({"lowers": [{"file": "base.lsmt"}, {"file": 7}]})", EINVAL,
+                 {"lowers[1]", "file"});
+  expect_refused(R"({"lowers": [{"dir": false}]})", EINVAL, {"lowers[0]", "dir"});
+  expect_refused(R"({"lowers": [{"file": "base.lsmt"}], "upper": "x"})", EINVAL, {"upper"});
+  expect_refused(R"({"lowers": [{"file": "base.lsmt"}], "upper": {"data": 1, "index": "i"}})",
+                 EINVAL, {"upper", "data"});
+  expect_refused(R"({"lowers": [{"file": "base.lsmt"}], "resultFile": 1})", EINVAL, {"resultFile"});
+}
+
+TEST_F(Config, NoLayerAtAllIsRefused) {
+  expect_refused("{}", EINVAL, {"lowers", "upper"});
+  expect_refused(R"({"lowers": []})", EINVAL, {"lowers", "upper"});
+  expect_refused(R"({"lowers": [{"file": "base.lsmt"}, {}]})", EINVAL, {"lowers[1]"});
+}
+
+TEST_F(Config, RemoteLayersAreNamed) {
+  expect_refused(R"({"repoBlobUrl": "https://r.example/blobs",
+                     "lowers": [{"file": "base.lsmt"},
+                                {"digest": "sha256:abcdef", "size": 100}]})",
+                 ENOTSUP, {"lowers[1]", "sha256:abcdef"});
+  expect_refused(R"({"repoBlobUrl": "https://r.example/blobs",
+                     "lowers": [{"dir": "/absent", "digest": "sha256:abcdef", "size": 100}]})",
+                 ENOTSUP, {"lowers[0]", "sha256:abcdef"});
+}
+
+TEST_F(Config, TurboOciLayersAreNamed) {
+  expect_refused(R"({"lowers": [{"file": "base.lsmt", "targetFile": "/layer.tar"}]})", ENOTSUP,
+                 {"lowers[0]", "targetFile"});
+  expect_refused(R"({"lowers": [{"file": "base.lsmt", "targetDigest": "sha256:00"}]})", ENOTSUP,
+                 {"lowers[0]", "targetDigest"});
+  expect_refused(R"({"lowers": [{"file": "base.lsmt", "gzipIndex": "/index"}]})", ENOTSUP,
+                 {"lowers[0]", "gzipIndex"});
+  expect_refused(R"({"lowers": [{"file": "base.lsmt"}],
+                     "upper": {"data": "d", "index": "i", "target": "t"}})",
+                 ENOTSUP, {"upper", "target"});
+}
+
+TEST_F(Config, ResultFileTellsHowOpeningWent) {
+  const std::string result = workspace_ / "result";
+  const std::string good =
+      config(R"({"lowers": [{"file": "base.lsmt"}], "resultFile": ")" + result + R"("})");
+  EXPECT_TRUE(open_readable(good));
+  EXPECT_FALSE(fs::exists(result)) << "a read-only open changes no file";
+  EXPECT_TRUE(open_writable(good));
+  EXPECT_EQ(read_text(result), "success");
+
+  for (const char* lower : {R"({"file": "absent.lsmt"})", R"({"file": 1})", R"({"digest": "x"})",
+                            R"({"file": "config.v1.json"})"}) {
+    SCOPED_TRACE(lower);
+    const Error error = open_error(
+        config(R"({"lowers": [)" + std::string(lower) + R"(], "resultFile": ")" + result + R"("})"),
+        Access::read_write);
+    EXPECT_EQ(read_text(result), error.message);
+  }
+}
+
+}  // namespace
+}  // namespace obd::interop

@@ -1,0 +1,107 @@
+#include "tools/obd/common.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+
+#include "core/image/check.h"
+
+namespace obd::tool {
+
+Result<std::string> find_path(FileSystem& fs, const std::string& argument) {
+  std::error_code ignored;  // the path is opened next, and that tells
+  if (!std::filesystem::is_directory(argument, ignored)) return argument;
+  const std::string path = (std::filesystem::path(argument) / kConfigName).string();
+  OBD_TRY_ASSIGN(const bool exists, fs.exists(path));
+  if (!exists) {
+    return fail(ENOENT, "{}: this folder holds no {}, so it is no image's folder", argument,
+                kConfigName);
+  }
+  return path;
+}
+
+Result<Target> find_target(FileSystem& fs, const std::string& argument) {
+  Target target;
+  OBD_TRY_ASSIGN(target.path, find_path(fs, argument));
+  OBD_TRY_ASSIGN(target.is_image, is_config_file(fs, target.path));
+  if (target.is_image) {
+    OBD_TRY_ASSIGN(target.config, load_config(fs, target.path));
+  } else {
+    target.config.path = target.path;
+    target.config.lowers = {target.path};
+  }
+  return target;
+}
+
+Result<Target> find_image(FileSystem& fs, const std::string& argument) {
+  OBD_TRY_ASSIGN(Target target, find_target(fs, argument));
+  if (!target.is_image) {
+    return fail(EINVAL, "{}: this is no image config (a JSON object), which is needed here",
+                target.path);
+  }
+  return target;
+}
+
+Result<std::unique_ptr<Image>> open_to_look(FileSystem& fs, const Target& target,
+                                            bool force_share) {
+  return Image::open(fs, target.config, {.access = Access::read_only, .force_share = force_share});
+}
+
+Result<void> refuse_taken(FileSystem& fs, const std::string& path, bool force) {
+  OBD_TRY_ASSIGN(const bool taken, fs.exists(path));
+  if (!taken) return {};
+  if (!force) return fail(EEXIST, "{}: exists already: use --force to replace it", path);
+  // Renaming over a device would replace its name, not its content. Opening refuses what is no
+  // regular file.
+  OBD_TRY(fs.open(path, Access::read_only));
+  return {};
+}
+
+void add_force_share(CLI::App& command, bool& force_share) {
+  command.add_flag("-U,--force-share", force_share,
+                   "Look although a server has the image open: what is read may be torn");
+}
+
+Result<Uuid> parse_uuid_option(std::string_view option, const std::string& text,
+                               const Uuid& otherwise) {
+  if (text.empty()) return otherwise;
+  Result<Uuid> uuid = Uuid::parse(text);
+  if (!uuid) return fail(uuid.error().code, "{}: {}", option, uuid.error().message);
+  return uuid;
+}
+
+std::string uuid_text(const Uuid& uuid) { return uuid.is_nil() ? "none" : uuid.text(); }
+
+std::string printable(std::string text) {
+  std::ranges::replace_if(
+      text, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }, '?');
+  return text;
+}
+
+std::string shell_quoted(const std::string& text) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:,@%";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "'";
+}
+
+std::string json_text(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string counted(uint64_t count, std::string_view word) {
+  return fmt::format("{} {}{}", count, word, count == 1 ? "" : "s");
+}
+
+void warn(const std::string& sentence) { fmt::print(stderr, "obd: warning: {}\n", sentence); }
+
+}  // namespace obd::tool

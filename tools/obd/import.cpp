@@ -1,0 +1,80 @@
+// obd import: a sealed layer with the content of a raw disk.
+
+#include <memory>
+
+#include "core/layer/layer_writer.h"
+#include "tools/obd/command.h"
+#include "tools/obd/common.h"
+#include "tools/obd/data_runs.h"
+#include "tools/obd/size_text.h"
+
+namespace obd::tool {
+namespace {
+
+struct ImportOptions {
+  std::string raw;
+  std::string layer;
+  std::string uuid;
+  std::string parent_uuid;
+  std::string message;
+  bool force = false;
+};
+
+Result<int> run_import(const ImportOptions& options) {
+  FileSystem& fs = posix_file_system();
+  LayerOptions layer;
+  layer.user_tag = options.message;
+  layer.overwrite = options.force;
+  OBD_TRY_ASSIGN(layer.uuid, parse_uuid_option("--uuid", options.uuid, Uuid::random()));
+  OBD_TRY_ASSIGN(layer.parent_uuid,
+                 parse_uuid_option("--parent-uuid", options.parent_uuid, Uuid()));
+  if (layer.user_tag.size() > lsmt::kMaxTagSize) {
+    return fail(EINVAL, "--message: has {} bytes, and a layer has room for {}",
+                layer.user_tag.size(), lsmt::kMaxTagSize);
+  }
+
+  OBD_TRY(refuse_taken(fs, options.layer, options.force));
+  OBD_TRY_ASSIGN(const auto raw, fs.open(options.raw, Access::read_only));
+  OBD_TRY_ASSIGN(const FileInfo raw_info, raw->info());
+  if (raw_info.size == 0) return fail(EINVAL, "{}: is empty, so it is no disk", options.raw);
+  layer.virtual_size = Sectors::ceil(raw_info.size).bytes();
+  if (layer.virtual_size > kMaxDiskSize) {
+    return fail(EFBIG, "{}: is larger than a disk can be, {} bytes", options.raw, kMaxDiskSize);
+  }
+  OBD_TRY_ASSIGN(const auto runs, data_runs(*raw));
+
+  OBD_TRY_ASSIGN(const auto writer, LayerWriter::create(fs, options.layer, layer));
+  uint64_t written = 0;
+  OBD_TRY(copy_runs(*raw, runs, "importing", [&](uint64_t offset, std::span<const std::byte> data) {
+    written += data.size();
+    return writer->append_data(Sectors::floor(offset), data);
+  }));
+  OBD_TRY(writer->finish());
+  fmt::print("created {}: disk of {}, {} of data\n", options.layer, human_size(layer.virtual_size),
+             human_size(written));
+  fmt::print("write on top of it:  obd create DIR --lower {}\n", shell_quoted(options.layer));
+  return kExitSuccess;
+}
+
+}  // namespace
+
+void add_import(CLI::App& app, Runner& chosen) {
+  const auto options = std::make_shared<ImportOptions>();
+  CLI::App* command = app.add_subcommand("import", "Makes a sealed layer from a raw disk");
+  command->add_option("RAW", options->raw, "A file that holds the disk byte for byte")->required();
+  command->add_option("-o,--output", options->layer, "The layer to make")->required();
+  command->add_option("--uuid", options->uuid, "The layer's UUID (default: a random one)");
+  command->add_option("--parent-uuid", options->parent_uuid,
+                      "UUID of the layer below it (default: none)");
+  command->add_option("-m,--message", options->message, "Text to keep in the layer");
+  command->add_flag("-f,--force", options->force, "Replace an existing layer");
+  command->footer(
+      "Holes and blocks of zeros take no space. A size that is no multiple of 512 is\n"
+      "rounded up.\n\n"
+      "Examples:\n"
+      "  obd import disk.raw -o base.lsmt\n"
+      "  obd import disk.raw -o base.lsmt -m 'release 12' --force");
+  command->callback([options, &chosen] { chosen = [options] { return run_import(*options); }; });
+}
+
+}  // namespace obd::tool

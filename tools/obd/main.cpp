@@ -1,0 +1,79 @@
+// obd: creates, inspects and converts layered disk images. One file a subcommand; this one parses
+// the command line, runs what was chosen, and turns errors into a sentence and an exit status.
+
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "tools/obd/command.h"
+#include "tools/obd/interrupt.h"
+
+namespace obd::tool {
+namespace {
+
+using AddCommand = void (*)(CLI::App&, Runner&);
+constexpr AddCommand kCommands[] = {add_create, add_info,   add_check, add_map,
+                                    add_seal,   add_import, add_export};
+
+constexpr const char* kExamples = R"(Examples:
+  obd create disk --size 10G --mkfs ext4     a new disk with an ext4 in it
+  obd create top --from disk/config.v1.json  a new writable layer over a sealed image
+  obd info disk                              its layers, and the space they take
+  obd check disk                             verify every structure
+  obd map disk                               where each byte is stored
+  obd seal disk                              make its writable layer immutable
+  obd import disk.raw -o base.lsmt           a sealed layer from a raw disk
+  obd export disk -o disk.raw                a raw disk from an image
+  nbdkit overlaybd disk/config.v1.json       serve it over NBD
+
+'obd COMMAND --help' tells all about a command. Exit status: 0 success, 1 failure,
+2 the command line was wrong ('check' has its own).)";
+
+int run(int argc, char** argv) {
+  CLI::App app("Creates, inspects and converts layered disk images in the overlaybd format.",
+               "obd");
+  app.set_version_flag("--version", "obd " OBD_VERSION);
+  app.get_formatter()->column_width(34);
+  app.footer(kExamples);
+  app.require_subcommand(1);
+  Runner chosen;
+  for (const AddCommand add : kCommands) add(app, chosen);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help or --version
+    return app.exit(asked);
+  } catch (const CLI::ParseError& error) {
+    std::string help = "obd";
+    for (const CLI::App* command : app.get_subcommands()) help += " " + command->get_name();
+    fmt::print(stderr, "obd: {}\nTry '{} --help'.\n", error.what(), help);
+    return kExitUsage;
+  }
+
+  catch_interrupts();
+  const Result<int> status = chosen();
+  die_if_interrupted();
+  if (!status) {
+    fmt::print(stderr, "obd: {}\n", status.error().message);
+    return kExitFailure;
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    fmt::print(stderr, "obd: could not write to standard output\n");
+    return kExitFailure;
+  }
+  return *status;
+}
+
+}  // namespace
+}  // namespace obd::tool
+
+int main(int argc, char** argv) {
+  try {
+    return obd::tool::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fputs("obd: out of memory\n", stderr);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "obd: internal error: %s\n", error.what());
+  }
+  return obd::tool::kExitFailure;
+}

@@ -1,0 +1,45 @@
+// obd seal: makes the writable layer of an image its topmost sealed one.
+
+#include <memory>
+
+#include "tools/obd/command.h"
+#include "tools/obd/common.h"
+
+namespace obd::tool {
+namespace {
+
+struct SealOptions {
+  std::string image;
+};
+
+Result<int> run_seal(const SealOptions& options) {
+  FileSystem& fs = posix_file_system();
+  OBD_TRY_ASSIGN(const Target target, find_image(fs, options.image));
+  OBD_TRY_ASSIGN(const std::vector<std::string> warnings, seal_image(fs, target.path));
+  for (const std::string& sentence : warnings) warn(sentence);
+  OBD_TRY_ASSIGN(const ImageConfig sealed, load_config(fs, target.path));
+  if (sealed.lowers.empty()) return fail(EIO, "{}: has no layer after sealing", target.path);
+  fmt::print("sealed {}\n", sealed.lowers.back());
+  fmt::print("write on top of it:  obd create DIR --from {}\n", shell_quoted(target.path));
+  return kExitSuccess;
+}
+
+}  // namespace
+
+void add_seal(CLI::App& app, Runner& chosen) {
+  const auto options = std::make_shared<SealOptions>();
+  CLI::App* command =
+      app.add_subcommand("seal", "Makes the writable layer of an image immutable, in place");
+  command->add_option("IMAGE", options->image, "config.v1.json, or the folder that holds it")
+      ->required();
+  command->footer(
+      "The layer's data file stays where it is and becomes the topmost lower, its index\n"
+      "log is removed, and the config is rewritten. No server may have the image open.\n"
+      "Running it again finishes a seal that was cut short.\n\n"
+      "Examples:\n"
+      "  obd seal disk\n"
+      "  obd create top --from disk/config.v1.json   to go on writing above it");
+  command->callback([options, &chosen] { chosen = [options] { return run_seal(*options); }; });
+}
+
+}  // namespace obd::tool
