@@ -3,11 +3,13 @@
 //
 // The image is opened once, before nbdkit forks, so that the user sees what is wrong with it; all
 // connections share it. nbdkit tells only at a connection whether it runs with -r, so the image is
-// opened for writing whenever it can be; opening changes none of its files. Where it can only be
-// read, read-only servers work and others refuse their clients.
+// opened for writing whenever it can be; opening changes none of its files, and without a client
+// that may write, nothing else does. Where it can only be read, read-only servers work and others
+// refuse their clients.
 //
 // No exception leaves a callback: nbdkit is C.
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -18,6 +20,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "core/image/image.h"
 
@@ -36,12 +39,13 @@ constexpr uint32_t kMaximumBlock = 32U << 20;
 // one request cannot take long. The client asks again from where the reply ends.
 constexpr size_t kMaxRunsPerReply = size_t{1} << 16;
 
-// nbdkit hands its callbacks nothing of ours until a client connects, so this has to be global. It
-// is written only while nbdkit has one thread.
+// nbdkit hands its callbacks nothing of ours until a client connects, so this has to be global.
+// Except for the atomic, it is written only while nbdkit has one thread.
 struct Server {
   std::string config_path;
   std::unique_ptr<obd::Image> image;
   std::string write_refusal;  // why the image, which has an upper, could only be opened read-only
+  std::atomic<bool> had_writer = false;  // a client that may write has connected
 };
 Server server;
 
@@ -129,7 +133,7 @@ obd::Result<void> open_image() {
     auto readable = obd::Image::open(fs, server.config_path, {.access = obd::Access::read_only});
     if (readable) {
       server.write_refusal = image.error().message;
-      nbdkit_error("%s; it can only be read", server.write_refusal.c_str());
+      nbdkit_error("%s; only nbdkit -r can serve it", server.write_refusal.c_str());
       image = std::move(readable);
     }
   }
@@ -154,17 +158,18 @@ void log_stats(const obd::ImageStats& stats) noexcept {
       "(%llu bytes), %llu flushes by %llu syncs",
       number(stats.reads), number(stats.read_bytes), number(stats.writes),
       number(stats.write_bytes), number(stats.zeroes), number(stats.zero_bytes),
-      number(stats.flushes), number(stats.syncs));
+      number(stats.flushes), number(stats.syncs), number(stats.failed_punches));
 }
 
 void overlaybd_cleanup() noexcept {
   if (!server.image) return;
   // The status has nowhere to go: what matters is that the log tells it.
   static_cast<void>(guarded([]() -> obd::Result<void> {
-    log_stats(server.image->stats());
-    obd::Result<void> closed = server.image->close();
-    server.image.reset();
-    return closed;
+    const std::unique_ptr<obd::Image> image = std::move(server.image);
+    log_stats(image->stats());
+    // Closing would stabilise what an earlier, killed server has left: nbdkit -r must not.
+    if (!server.had_writer) return {};
+    return image->close();
   }));
 }
 
@@ -182,7 +187,9 @@ void* overlaybd_open(int readonly) noexcept {
     nbdkit_error("%s; start nbdkit with -r to serve it read-only", server.write_refusal.c_str());
     return nullptr;
   }
-  return readonly != 0 ? &readonly_connection : &writable_connection;
+  if (readonly != 0) return &readonly_connection;
+  server.had_writer = true;
+  return &writable_connection;
 }
 
 int64_t overlaybd_get_size(void*) noexcept {
@@ -256,7 +263,8 @@ int overlaybd_trim(void*, uint32_t count, uint64_t offset, uint32_t flags) noexc
   return guarded([&] { return server.image->trim(offset, count, {.fua = has_fua(flags)}); });
 }
 
-int overlaybd_flush(void*, uint32_t) noexcept {
+int overlaybd_flush(void* handle, uint32_t) noexcept {
+  if (!is_writable(handle)) return 0;  // has written nothing
   return guarded([] { return server.image->flush(); });
 }
 

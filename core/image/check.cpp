@@ -1,7 +1,7 @@
 #include "core/image/check.h"
 
+#include <algorithm>
 #include <array>
-#include <optional>
 
 #include "core/image/config.h"
 #include "core/image/image.h"

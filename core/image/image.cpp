@@ -129,8 +129,8 @@ const File& Image::file_of(LayerNumber layer) const {
 
 Result<void> Image::check_range(uint64_t offset, uint64_t length, int past_end) const {
   if (offset > size_ || length > size_ - offset) {
-    return fail(past_end, "{}: bytes {} to {} are not within the disk of {} bytes", config_.path,
-                offset, offset + length, size_);
+    return fail(past_end, "{}: {} bytes at offset {} are not within the disk of {} bytes",
+                config_.path, length, offset, size_);
   }
   return {};
 }

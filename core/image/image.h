@@ -89,7 +89,8 @@ struct ImageStats {
 
 class Image {
  public:
-  // Opens the image that a config file describes and writes the config's resultFile.
+  // Opens the image that a config file describes. With Access::read_write it also writes the config's
+  // resultFile; with read_only it changes no file at all.
   static Result<std::unique_ptr<Image>> open(FileSystem& fs, const std::string& config_path,
                                              const OpenOptions& options);
   // The same without a config file on disk and without a resultFile.
@@ -123,8 +124,9 @@ class Image {
   // Names the calling process as the holder of the upper's lock, after a fork.
   Result<void> refresh_lock_holder();
 
-  // Flushes, leaves a log that opens without doubt, and closes. Nothing may be called afterwards. An
-  // image destroyed without it is as if its process had been killed.
+  // Flushes and leaves a log that opens without doubt. Nothing may be called afterwards; the files
+  // and the lock are held until the image is destroyed. An image destroyed without close() is as if
+  // its process had been killed.
   Result<void> close();
 
  private:

@@ -33,6 +33,7 @@ namespace {
 constexpr size_t kLeafEntries = 256;
 constexpr size_t kMergeLimit = kLeafEntries / 2;
 constexpr size_t kMostEntriesPerInsert = 2;
+constexpr size_t kPrefetchedParts = 16;
 // Emptied leaves kept for later splits although nobody reserved them.
 constexpr size_t kKeptSpares = 16;
 
@@ -47,21 +48,6 @@ constexpr uint64_t kZeroPlace = ~uint64_t{0};
 template <typename T>
 void reserve_room(std::vector<T>& items, size_t count) {
   if (items.capacity() < count) items.reserve(std::max(count, items.capacity() * 2));
-}
-
-// How many of the sorted items have a key of at most `key`. Without a branch that depends on the
-// data: a processor cannot guess the way of a binary search.
-template <typename T, typename Key>
-size_t count_until(const T* items, size_t count, uint64_t key, Key key_of) {
-  const T* base = items;
-  while (count > 1) {
-    const size_t half = count / 2;
-    __builtin_prefetch(base + half / 2);
-    __builtin_prefetch(base + half + half / 2);
-    base = key_of(base[half - 1]) <= key ? base + half : base;
-    count -= half;
-  }
-  return static_cast<size_t>(base - items) + (count == 1 && key_of(*base) <= key ? 1 : 0);
 }
 
 }  // namespace
@@ -125,13 +111,20 @@ Sectors& LiveIndex::sectors_of(const Entry& entry) {
 // Of the entries that end after `sector`, the first in the leaf whose range of keys holds `sector`;
 // behind that leaf's last entry when there is none in it. There must be a leaf.
 LiveIndex::Position LiveIndex::first_ending_after(Sectors sector) const {
-  const size_t keys =
-      count_until(keys_.data(), keys_.size(), sector.count(), [](uint64_t key) { return key; });
-  const size_t leaf = keys == 0 ? 0 : keys - 1;
+  const auto key = std::upper_bound(keys_.begin(), keys_.end(), sector.count());
+  const size_t leaf = key == keys_.begin() ? 0 : static_cast<size_t>(key - keys_.begin()) - 1;
+  const Entry* const begin = branches_[leaf].leaf->entries.data();
+  const Entry* const end = begin + branches_[leaf].count;
+  // A leaf is seldom in the cache: fetch what the search may look at first all at once, rather than
+  // wait for one after the other.
+  for (size_t i = 1; i < kPrefetchedParts; ++i) {
+    __builtin_prefetch(begin + i * branches_[leaf].count / kPrefetchedParts);
+  }
   // Any entry that begins at or before `sector` is less than or equal to this.
   const uint64_t last = Entry::pack(sector, lsmt::kMaxLength);
-  const size_t index = count_until(branches_[leaf].leaf->entries.data(), branches_[leaf].count,
-                                   last, [](const Entry& entry) { return entry.range; });
+  const Entry* const after = std::upper_bound(
+      begin, end, last, [](uint64_t range, const Entry& entry) { return range < entry.range; });
+  const auto index = static_cast<size_t>(after - begin);
   return {leaf, index > 0 && entry_at({leaf, index - 1}).end() > sector ? index - 1 : index};
 }
 

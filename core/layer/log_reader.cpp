@@ -221,12 +221,16 @@ Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan,
   std::string first_complaint;
   CrcCursor cursor(log);
   uint64_t uncommitted = 0;
+  uint64_t without_length = 0;
   auto visit = [&](uint64_t record,
                    std::span<const std::byte, lsmt::kEntrySize> bytes) -> Result<void> {
     const lsmt::Entry entry = lsmt::decode_entry(bytes);
     if (entry.is_invalid()) return {};
     // A record of no length maps nothing: a zero-filled tail, or a write of zero bytes.
-    if (entry.length == Sectors()) return {};
+    if (entry.length == Sectors()) {
+      ++without_length;
+      return {};
+    }
     if (auto wrong = complaint(entry, bounds)) {
       if (record < scan.committed_records) {
         return fail(EINVAL, "{}: record {}: {}, although it was committed: the data file is damaged "
@@ -256,6 +260,10 @@ Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan,
     scan.trusted_records = *first_bad;
     scan.must_rewrite = true;
     scan.clean = false;
+  }
+  if (without_length > 0) {
+    scan.warnings.push_back(
+        fmt::format("{}: {} records of length 0 map nothing", log.path(), without_length));
   }
   OBD_TRY(cursor.advance_to(scan.trusted_records));
   scan.trusted_crc = cursor.crc();

@@ -101,6 +101,11 @@ Result<void> WritableLayer::load(const std::string& data_path) {
 }
 
 Result<void> WritableLayer::load_data_header() {
+  OBD_TRY_ASSIGN(const FileInfo info, data_->info());
+  if (info.size < lsmt::kHeaderSize) {
+    return fail(EINVAL, "{}: {} bytes are too few for a header of {}", data_->path(), info.size,
+                lsmt::kHeaderSize);
+  }
   OBD_TRY_ASSIGN(header_, read_header_block(*data_, 0, "header"));
   if (!header_.is_header() || !header_.is_data()) {
     return fail(EINVAL, "{}: header: flags {:#x} are not those of a writable layer's data file",

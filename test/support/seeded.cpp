@@ -12,19 +12,24 @@
 
 namespace obd::test {
 
-void for_each_seed(uint64_t iterations, const std::function<void(uint64_t seed)>& body) {
-  const uint64_t count = scaled(iterations);
-  for (uint64_t i = 0; i < count; ++i) {
+void for_each_seed_until(const std::function<bool(uint64_t seed)>& body) {
+  bool done = false;
+  for (uint64_t i = 0; !done; ++i) {
     const uint64_t seed = iteration_seed(i);
     try {
-      body(seed);
+      done = body(seed);
     } catch (const std::exception& exception) {
       FAIL() << exception.what() << "\n  to see it again: OBD_TEST_SEED=" << seed;
     }
-    if (::testing::Test::HasFailure()) {
-      FAIL() << "to see it again: OBD_TEST_SEED=" << seed;
-    }
   }
+}
+
+void for_each_seed(uint64_t iterations, const std::function<void(uint64_t seed)>& body) {
+  uint64_t left = scaled(iterations);
+  for_each_seed_until([&](uint64_t seed) {
+    body(seed);
+    return --left == 0;
+  });
 }
 
 void run_threads(size_t count, const std::function<void(size_t thread)>& body) {

@@ -17,6 +17,9 @@ namespace obd::test {
 // exception fails the running GoogleTest case, naming the seed, and ends the loop.
 void for_each_seed(uint64_t iterations, const std::function<void(uint64_t seed)>& body);
 
+// The same, until the body returns true.
+void for_each_seed_until(const std::function<bool(uint64_t seed)>& body);
+
 // Runs the body in `count` threads; rethrows the first exception when all have ended.
 void run_threads(size_t count, const std::function<void(size_t thread)>& body);
 

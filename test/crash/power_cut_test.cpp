@@ -1,0 +1,71 @@
+// Crashes anywhere in recorded sessions, of both kinds of upper: every sector holds what rules 2
+// and 3 allow, no disk is refused, and all can be written to again.
+
+#include <gtest/gtest.h>
+
+#include "test/crash/crash_explorer.h"
+#include "test/crash/sessions.h"
+#include "test/support/seeded.h"
+
+namespace obd::test {
+namespace {
+
+constexpr uint64_t kDisksPerSession = 150;
+
+void explore_sessions(uint64_t percent, UpperKind kind, UpperOrigin origin,
+                      const CrashExplorer::Session& session) {
+  uint64_t seen = 0;
+  for_each_seed_until([&](uint64_t seed) {
+    Random random(seed);
+    CrashExplorer explorer(random.next(), small_stack(random, kind), origin);
+    explorer.record(session, [&](MemoryFileSystem& fs) { fs.disturb(random.next()); });
+    explorer.explore(kDisksPerSession, short_session);
+    seen += explorer.disks_seen();
+    return seen >= crash_disks(percent);
+  });
+}
+
+// Crashes near the end only, where the log is rewritten.
+void explore_rewrites(uint64_t percent, UpperKind kind) {
+  uint64_t seen = 0;
+  for_each_seed_until([&](uint64_t seed) {
+    Random random(seed);
+    CrashExplorer explorer(random.next(), small_stack(random, kind));
+    explorer.record(wearing_session);
+    constexpr size_t kLastEntries = 40;
+    explorer.explore(kDisksPerSession, short_session, explorer.trace_size() - kLastEntries);
+    seen += explorer.disks_seen();
+    return seen >= crash_disks(percent);
+  });
+}
+
+TEST(Crash, Append) { explore_sessions(20, UpperKind::append, UpperOrigin::fresh, long_session); }
+
+TEST(Crash, Sparse) { explore_sessions(20, UpperKind::sparse, UpperOrigin::fresh, long_session); }
+
+TEST(Crash, AppendFromThreads) {
+  explore_sessions(10, UpperKind::append, UpperOrigin::fresh, threads_session);
+}
+
+TEST(Crash, SparseFromThreads) {
+  explore_sessions(10, UpperKind::sparse, UpperOrigin::fresh, threads_session);
+}
+
+TEST(Crash, AdoptingAnAppendPairOfOverlaybd) {
+  explore_sessions(7, UpperKind::append, UpperOrigin::upstream, short_session);
+}
+
+TEST(Crash, AdoptingWhatOverlaybdAppendedToOurs) {
+  explore_sessions(7, UpperKind::append, UpperOrigin::continued_by_upstream, short_session);
+}
+
+TEST(Crash, AdoptingASparsePairOfOverlaybd) {
+  explore_sessions(7, UpperKind::sparse, UpperOrigin::upstream, short_session);
+}
+
+TEST(Crash, RewritingTheLogOfAnAppendLayer) { explore_rewrites(5, UpperKind::append); }
+
+TEST(Crash, RewritingTheLogOfASparseLayer) { explore_rewrites(5, UpperKind::sparse); }
+
+}  // namespace
+}  // namespace obd::test
