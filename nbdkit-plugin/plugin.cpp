@@ -61,12 +61,7 @@ bool is_writable(void* handle) noexcept {
 }
 
 int report(const obd::Error& error) noexcept {
-  // A client that asks for a fast zero expects to be refused at times: nothing went wrong.
-  if (error.code == EOPNOTSUPP) {
-    nbdkit_debug("%s", error.message.c_str());
-  } else {
-    nbdkit_error("%s", error.message.c_str());
-  }
+  nbdkit_error("%s", error.message.c_str());
   nbdkit_set_error(error.code);
   return -1;
 }
@@ -251,12 +246,20 @@ int overlaybd_pwrite(void*, const void* buffer, uint32_t count, uint64_t offset,
 }
 
 int overlaybd_zero(void*, uint32_t count, uint64_t offset, uint32_t flags) noexcept {
-  return guarded([&] {
-    return server.image->zero(offset, count,
-                              {.fua = has_fua(flags),
-                               .may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0,
-                               .fast_only = (flags & NBDKIT_FLAG_FAST_ZERO) != 0});
+  const bool fast_only = (flags & NBDKIT_FLAG_FAST_ZERO) != 0;
+  bool refused = false;
+  const int status = guarded([&] {
+    obd::Result<void> zeroed = server.image->zero(offset, count,
+                                                  {.fua = has_fua(flags),
+                                                   .may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0,
+                                                   .fast_only = fast_only});
+    // A client that asks for a fast zero expects to be refused at times: nothing to complain of.
+    refused = fast_only && !zeroed && zeroed.error().code == EOPNOTSUPP;
+    return refused ? obd::Result<void>() : std::move(zeroed);
   });
+  if (!refused) return status;
+  nbdkit_set_error(EOPNOTSUPP);
+  return -1;
 }
 
 int overlaybd_trim(void*, uint32_t count, uint64_t offset, uint32_t flags) noexcept {

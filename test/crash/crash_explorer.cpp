@@ -104,7 +104,7 @@ void CrashExplorer::kill_server(const Scene& scene, const CrashDisk& disk, int d
   const size_t cut = disk.cut();
   size_t partial = 0;
   if (cut < scene.trace.size() && random_.percent(50)) {
-    partial = random_.below(scene.trace[cut].data.size() + 1);
+    partial = disk.cut_short(random_.below(scene.trace[cut].data.size() + 1));
   }
   MemoryFileSystem fs(disk.server_death(partial), boot_name(scene.boot));
   const auto content = look(fs, random_.percent(20) ? Access::read_only : Access::read_write);

@@ -218,6 +218,16 @@ DiskState CrashDisk::power_cut(Chooser& chooser) const {
   return disk;
 }
 
+size_t CrashDisk::cut_short(size_t bytes) const {
+  if (cut_ == trace_.size() || trace_[cut_].kind != TraceKind::write) return 0;
+  const TraceEntry& next = trace_[cut_];
+  if (bytes >= next.data.size()) return next.data.size();
+  const uint64_t end = next.offset + bytes;
+  if (end >= files_.at(next.file).cached.size()) return bytes;
+  const uint64_t sector_begin = align_down(end, kSectorSize);
+  return sector_begin > next.offset ? sector_begin - next.offset : 0;
+}
+
 DiskState CrashDisk::server_death(size_t bytes_of_next) const {
   DiskState disk;
   disk.next_file = next_file_;

@@ -40,6 +40,11 @@ class CrashDisk {
   // One of the legal disks.
   [[nodiscard]] DiskState power_cut(Chooser& chooser) const;
 
+  // How much of the entry at the cut, if it is a write, happens when it is cut short after about
+  // `bytes` bytes: a write over bytes that are there stops between two sectors, one that extends
+  // the file anywhere.
+  [[nodiscard]] size_t cut_short(size_t bytes) const;
+
   // The host's cache after the server died; the entry at the cut, when it is a write, has happened
   // up to that many bytes.
   [[nodiscard]] DiskState server_death(size_t bytes_of_next) const;

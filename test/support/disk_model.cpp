@@ -100,8 +100,9 @@ std::unique_ptr<DiskModel> DiskModel::after_server_death(size_t cut) const {
   const std::lock_guard lock(mutex_);
   auto result = std::make_unique<DiskModel>(std::vector<std::byte>(size_));
   result->operations_ = operations_;
-  for (Operation& operation : result->operations_) {
-    if (operation.ended >= cut && operation.begun != 0) operation.ended = kNever;
+  for (size_t i = 1; i < operations_.size(); ++i) {  // not the initial content
+    Operation& operation = result->operations_[i];
+    if (operation.ended >= cut) operation.ended = kNever;
   }
   for (size_t i = 0; i < sectors_.size(); ++i) {
     result->sectors_[i].clear();

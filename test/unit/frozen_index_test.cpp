@@ -164,7 +164,7 @@ void run_against_flat_model(Sectors base, Sectors unit, size_t cells, size_t lay
 
 void run_many(Sectors base, Sectors unit, size_t cells) {
   const uint64_t first_seed = number_from_environment("OBD_TEST_SEED", kDefaultSeed);
-  for (const size_t layer_count : {1, 2, 3, 4, 5, 7, 16, 33, 100, 254, 255}) {
+  for (const size_t layer_count : {1u, 2u, 3u, 4u, 5u, 7u, 16u, 33u, 100u, 254u, 255u}) {
     for (uint64_t i = 0; i < scaled(4); ++i) {
       run_against_flat_model(base, unit, cells, layer_count, first_seed + i);
       if (testing::Test::HasFailure()) return;

@@ -86,6 +86,15 @@ TEST(LiveIndex, JoinsWhatContinues) {
   EXPECT_EQ(all_of(index), (std::vector{data(5, 40, 105)}));
   put(index, data(20, 10, 120));  // the same once more
   EXPECT_EQ(all_of(index), (std::vector{data(5, 40, 105)}));
+  put(index, data(20, 10, 500));
+  EXPECT_EQ(index.extent_count(), 3u);
+  put(index, data(20, 10, 120));  // the same range on both sides
+  EXPECT_EQ(all_of(index), (std::vector{data(5, 40, 105)}));
+  put(index, data(40, 5, 600));
+  put(index, data(40, 5, 140));  // on one side
+  put(index, data(5, 5, 700));
+  put(index, data(5, 5, 105));  // on the other
+  EXPECT_EQ(all_of(index), (std::vector{data(5, 40, 105)}));
   put(index, zero(50, 10));
   put(index, zero(45, 5));
   EXPECT_EQ(all_of(index), (std::vector{data(5, 40, 105), zero(45, 15)}));
@@ -310,23 +319,43 @@ INSTANTIATE_TEST_SUITE_P(All, LiveIndexPatterns,
                                          Pattern::descending, Pattern::two_streams,
                                          Pattern::covering, Pattern::mixed));
 
-// Full leaves at every place of a split, then a range that covers all of them but the edges.
-TEST(LiveIndex, SplitsAtEveryPlaceOfALeaf) {
+// Each kind of insert at and beside the edges and the middles of full leaves.
+TEST(LiveIndex, InsertsAtEveryEdgeOfALeaf) {
   constexpr uint64_t kLeaf = 256;
-  for (uint64_t place = 0; place < 3 * kLeaf; ++place) {
-    FlatModel model(Sectors(0), Sectors(1), 16 * kLeaf);
-    LiveIndex index;
-    const auto put_both = [&](const Extent& extent) {
-      put(index, extent);
-      model.put(extent);
+  constexpr uint64_t kExtents = 3 * kLeaf;
+  for (uint64_t place = 0; place < kExtents; ++place) {
+    const uint64_t in_half = place % (kLeaf / 2);
+    if (in_half > 2 && in_half < kLeaf / 2 - 2) continue;
+    const uint64_t start = 4 * place;
+    const Extent inserts[] = {
+        data(start + 1, 1, 77),                     // splits an extent in two
+        data(start, 1, 77),                         // cuts one in front
+        data(start + 2, 1, 77),                     // cuts one behind
+        data(start + 3, 1, 77),                     // fills a gap
+        data(start, 3, 77),                         // takes one's place
+        zero(start + 1, 2 * place + 1),             // covers many
+        zero(start / 2, start - start / 2 + 1),     // the same, downwards
+        zero(0, 4 * kExtents),                      // covers all
+        data(start + 3, 1, 1000 + 10 * place + 3),  // lengthens one
+        data(start + 3, 1, 1000 + 10 * place + 9),  // lengthens the next in front
     };
-    for (uint64_t i = 0; i < 3 * kLeaf; ++i) put_both(data(4 * i, 3, 1000 + 10 * i));
-    put_both(data(4 * place + 1, 1, 77));                // splits one extent in two
-    put_both(data(4 * place + 3, 1, 99));                // fills a gap
-    put_both(data(4 * place, 4, 50'000));                // takes their places
-    put_both(zero(4 * (place / 2) + 1, 2 * place + 1));  // covers many
-    expect_shows(index, model);
-    ASSERT_FALSE(HasFailure()) << "place " << place;
+    for (const Extent& first : inserts) {
+      for (const Extent& second : inserts) {
+        FlatModel model(Sectors(0), Sectors(1), 4 * kExtents * 2);
+        LiveIndex index;
+        for (uint64_t i = 0; i < kExtents; ++i) {
+          put(index, data(4 * i, 3, 1000 + 10 * i));
+          model.put(data(4 * i, 3, 1000 + 10 * i));
+        }
+        put(index, first);
+        model.put(first);
+        put(index, second);
+        model.put(second);
+        expect_shows(index, model);
+        ASSERT_FALSE(HasFailure()) << "place " << place << ": " << testing::PrintToString(first)
+                                   << " then " << testing::PrintToString(second);
+      }
+    }
   }
 }
 
@@ -336,11 +365,26 @@ TEST(LiveIndex, GivesMemoryBackWhenCovered) {
   for (uint64_t i = 0; i < kExtents; ++i) put(index, data(2 * i, 1, 8 + i));
   EXPECT_EQ(index.extent_count(), kExtents);
   EXPECT_LE(index.memory_bytes(), kMemoryAllowance + 18 * kExtents);
-  for (uint64_t i = 0; i < 2 * kExtents; i += 10'000) put(index, zero(i, 10'000));
+  index.reserve(20);
+  for (uint64_t i = 0; i < 2 * kExtents; i += 10'000) index.insert(zero(i, 10'000));
   EXPECT_EQ(index.zero_sectors(), Sectors(2 * kExtents));
   EXPECT_EQ(index.data_sectors(), Sectors(0));
   EXPECT_LE(index.extent_count(), 20u);
   EXPECT_LE(index.memory_bytes(), kMemoryAllowance);
+}
+
+// What leaves the tree in between must not be missing later.
+TEST(LiveIndex, KeepsWhatIsReservedWhileItShrinks) {
+  constexpr uint64_t kExtents = 10'000;
+  LiveIndex index;
+  for (uint64_t i = 0; i < kExtents; ++i) put(index, data(2 * i, 1, 8 + i));
+  index.reserve(2 + kExtents);
+  const size_t memory = index.memory_bytes();
+  index.insert(zero(0, 10'000));
+  index.insert(zero(10'000, 10'000));
+  for (uint64_t i = 0; i < kExtents; ++i) index.insert(data(2 * (i * 7919 % kExtents), 1, 8 + i));
+  EXPECT_EQ(index.memory_bytes(), memory);
+  EXPECT_EQ(index.data_sectors(), Sectors(kExtents));
 }
 
 // A great deal reserved and not used is given back by the next call.
