@@ -165,6 +165,7 @@ void LiveIndex::reserve(size_t inserts) {
   reserve_room(spares_, std::max(promise, kKeptSpares));
   if (spares_.size() > spares + kKeptSpares) spares_.resize(spares + kKeptSpares);
   while (spares_.size() < spares) spares_.push_back(std::make_unique_for_overwrite<Leaf>());
+  promised_inserts_ = inserts;
   promised_leaves_ = promise;
 }
 
@@ -176,13 +177,15 @@ void LiveIndex::insert(const Extent& extent) noexcept {
   if (branches_.empty()) insert_leaf(0);
   const Entry entry = Entry::from(extent);
   Position at = first_ending_after(extent.logical);
-  if (replace_alone(at, entry)) return;
-  const size_t extents_before = extent_count_;
-  at = carve(at, extent.logical, extent.end());
-  const bool was_carved = extent_count_ < extents_before;
-  const size_t extents_carved = extent_count_;
-  join_or_place(at, entry);
-  if (was_carved || extent_count_ < extents_carved) merge_small_leaves(at.leaf);
+  if (!replace_alone(at, entry)) {
+    const size_t extents_before = extent_count_;
+    at = carve(at, extent.logical, extent.end());
+    const size_t extents_carved = extent_count_;
+    join_or_place(at, entry);
+    const bool has_erased = extents_carved < extents_before || extent_count_ < extents_carved;
+    if (has_erased) merge_small_leaves(at.leaf);
+  }
+  if (promised_inserts_ > 0) --promised_inserts_;
 }
 
 // Does the whole insert if there is an entry at `at` with the same range and the new one continues
@@ -338,9 +341,9 @@ void LiveIndex::insert_leaf(size_t at) {
 void LiveIndex::remove_leaves(size_t first, size_t last) {
   const size_t remaining = branches_.size() - (last - first);
   for (size_t i = first; i < last; ++i) {
-    const bool is_promised = remaining + spares_.size() < promised_leaves_;
-    const bool has_place = spares_.size() < spares_.capacity();
-    if (has_place && (is_promised || spares_.size() < kKeptSpares)) {
+    const size_t spares = spares_.size();
+    const bool is_promised = spares < promised_inserts_ && remaining + spares < promised_leaves_;
+    if (spares < spares_.capacity() && (is_promised || spares < kKeptSpares)) {
       spares_.push_back(std::move(branches_[i].leaf));
     }
   }

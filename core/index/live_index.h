@@ -88,7 +88,9 @@ class LiveIndex {
   std::vector<uint64_t> keys_;
   std::vector<Branch> branches_;
   std::vector<std::unique_ptr<Leaf>> spares_;
-  size_t promised_leaves_ = 0;  // in use and spare together: reserve() needs that many to stay
+  // What reserve() promised: so many more inserts, needing at most so many leaves, spares included.
+  size_t promised_inserts_ = 0;
+  size_t promised_leaves_ = 0;
   size_t extent_count_ = 0;
   Sectors data_sectors_;
   Sectors zero_sectors_;

@@ -27,7 +27,7 @@ std::string tell(const Trace& trace, size_t cut, const std::string& what) {
 }  // namespace
 
 uint64_t crash_disks(uint64_t percent) {
-  return number_from_environment("OBD_CRASH_DISKS", 24000) * percent / 100 + 1;
+  return number_from_environment("OBD_CRASH_DISKS", 60000) * percent / 100 + 1;
 }
 
 CrashExplorer::CrashExplorer(uint64_t seed, const StackOptions& options, UpperOrigin origin)
@@ -66,7 +66,8 @@ void CrashExplorer::explore_scene(const Scene& scene, uint64_t disks, int depth,
     const bool power = random_.percent(75);
     try {
       if (power) {
-        cut_power(scene, disk, depth, later);
+        RandomChooser chooser(random_.next());
+        cut_power(scene, disk, chooser, depth, later);
       } else {
         kill_server(scene, disk, depth, later);
       }
@@ -79,9 +80,27 @@ void CrashExplorer::explore_scene(const Scene& scene, uint64_t disks, int depth,
   }
 }
 
-void CrashExplorer::cut_power(const Scene& scene, const CrashDisk& disk, int depth,
-                              const Session& later) {
-  RandomChooser chooser(random_.next());
+void CrashExplorer::explore_every(uint64_t most) {
+  CrashDisk disk(scene_.start, scene_.trace, 0);
+  for (size_t cut = 0; cut <= scene_.trace.size(); ++cut) {
+    disk.advance_to(cut);
+    EveryChoice choice;
+    uint64_t seen = 0;
+    do {
+      require(++seen <= most, fmt::format("more than {} disks for one cut", most));
+      ++disks_seen_;
+      try {
+        cut_power(scene_, disk, choice, 0, nullptr);
+      } catch (const std::runtime_error& error) {
+        throw std::runtime_error(tell(
+            scene_.trace, cut, fmt::format("{}\n  after a power cut at {}", error.what(), cut)));
+      }
+    } while (choice.next());
+  }
+}
+
+void CrashExplorer::cut_power(const Scene& scene, const CrashDisk& disk, Chooser& chooser,
+                              int depth, const Session& later) {
   Scene next;
   next.start = disk.power_cut(chooser);
   next.boot = scene.boot + 1;

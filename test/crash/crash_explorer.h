@@ -2,7 +2,7 @@
 // reopen finds: rules 2 to 4 of docs/design.md. Then goes on from the disk that was found, and
 // crashes again.
 //
-//   OBD_CRASH_DISKS  how many disks all crash tests together look at. Default: 24000.
+//   OBD_CRASH_DISKS  how many disks all crash tests together look at. Default: 60000.
 //
 // Errors: throws std::runtime_error, saying what was found after which operations.
 // Thread-safety: none.
@@ -41,6 +41,10 @@ class CrashExplorer {
   // `first_cut`, can leave; after some of them goes on with `later` sessions and crashes again.
   void explore(uint64_t disks, const Session& later, size_t first_cut = 0);
 
+  // Looks at every disk that a power cut anywhere in the recorded session can leave; throws when
+  // there are more than `most` for one cut.
+  void explore_every(uint64_t most);
+
   [[nodiscard]] uint64_t disks_seen() const { return disks_seen_; }
   [[nodiscard]] size_t trace_size() const { return scene_.trace.size(); }
 
@@ -55,7 +59,8 @@ class CrashExplorer {
   };
 
   void explore_scene(const Scene& scene, uint64_t disks, int depth, const Session& later);
-  void cut_power(const Scene& scene, const CrashDisk& disk, int depth, const Session& later);
+  void cut_power(const Scene& scene, const CrashDisk& disk, Chooser& chooser, int depth,
+                 const Session& later);
   void kill_server(const Scene& scene, const CrashDisk& disk, int depth, const Session& later);
   void go_on(MemoryFileSystem& fs, Scene scene, int depth, const Session& later);
   std::vector<std::byte> look(MemoryFileSystem& fs, Access access);

@@ -53,7 +53,11 @@ Result<void> MemoryFile::write_at(std::span<const std::byte> data, uint64_t offs
   }
   std::unique_lock lock(fs_.mutex_);
   if (auto failure = fs_.failure(Operation::write, path_)) {
-    const size_t prefix = std::min(failure->prefix, data.size());
+    size_t prefix = std::min(failure->prefix, data.size());
+    if (prefix < data.size() && offset + prefix < inode_->bytes.size()) {
+      const uint64_t sector_begin = align_down(offset + prefix, kSectorSize);
+      prefix = sector_begin > offset ? sector_begin - offset : 0;
+    }
     OBD_TRY(fs_.write_locked(*inode_, path_, data.first(prefix), offset));
     return fail_errno(failure->code, "{}: write of {} bytes at {}", path_, data.size(), offset);
   }

@@ -84,13 +84,10 @@ uint64_t MemoryFileSystem::faults_hit() const {
   return faults_hit_;
 }
 
-uint64_t MemoryFileSystem::count(Operation operation, std::string_view path_suffix) const {
+uint64_t MemoryFileSystem::count(Operation operation) const {
   const std::lock_guard lock(mutex_);
-  uint64_t total = 0;
-  for (const auto& [key, count] : counts_) {
-    if (key.first == operation && key.second.ends_with(path_suffix)) total += count;
-  }
-  return total;
+  const auto found = counts_.find(operation);
+  return found == counts_.end() ? 0 : found->second;
 }
 
 void MemoryFileSystem::set_space_limit(std::optional<uint64_t> bytes) {
@@ -118,7 +115,7 @@ void MemoryFileSystem::pause() {
 
 std::optional<MemoryFileSystem::Failure> MemoryFileSystem::failure(Operation operation,
                                                                    const std::string& path) {
-  ++counts_[{operation, path}];
+  ++counts_[operation];
   for (Armed& armed : faults_) {
     if (armed.fault.operation != operation || !path.ends_with(armed.fault.path_suffix)) continue;
     ++armed.seen;

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -45,7 +46,9 @@ struct Fault {
   bool sticky = false;           // all later ones fail as well
   int code = 5;                  // the errno; EIO
   std::string path_suffix = {};  // only operations on paths that end so
-  size_t prefix = 0;             // bytes that a failing write leaves behind
+  // Bytes that a failing write leaves behind. Over bytes that are there it stops between two
+  // sectors.
+  size_t prefix = 0;
 };
 
 class MemoryFileSystem final : public FileSystem {
@@ -72,8 +75,8 @@ class MemoryFileSystem final : public FileSystem {
   void clear_faults();
   // How many operations an injected fault has failed since clear_faults().
   [[nodiscard]] uint64_t faults_hit() const;
-  // How many operations of a kind there have been on paths with this end.
-  [[nodiscard]] uint64_t count(Operation operation, std::string_view path_suffix) const;
+  // How many operations of a kind there have been.
+  [[nodiscard]] uint64_t count(Operation operation) const;
   // Writes that need more blocks than this, over all files, end early with ENOSPC.
   void set_space_limit(std::optional<uint64_t> bytes);
   // sync() and sync_directory() of paths for which this is true do nothing and report success.
@@ -128,7 +131,7 @@ class MemoryFileSystem final : public FileSystem {
   };
   std::vector<Armed> faults_;
   uint64_t faults_hit_ = 0;
-  std::map<std::pair<Operation, std::string>, uint64_t> counts_;
+  std::map<Operation, uint64_t> counts_;
   std::optional<uint64_t> space_limit_;
   uint64_t allocated_ = 0;
   std::function<bool(const std::string&)> ignored_syncs_;

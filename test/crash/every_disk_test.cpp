@@ -1,0 +1,51 @@
+// Short sessions, and every single disk that a power cut in them can leave.
+
+#include <gtest/gtest.h>
+
+#include "test/crash/crash_explorer.h"
+#include "test/support/seeded.h"
+
+namespace obd::test {
+namespace {
+
+constexpr uint64_t kMostPerCut = 20000;
+
+void write_sector(ModelledImage& image, Random& random, uint64_t sector) {
+  std::vector<std::byte> data(kSectorSize);
+  random.fill(data);
+  expect_ok(image.write(data, sector * kSectorSize));
+}
+
+// First write, flush, overwrite, neighbour, zeroes, over zeroes, close.
+void session(ModelledImage& image, Random& random) {
+  write_sector(image, random, 0);
+  expect_ok(image.flush());
+  write_sector(image, random, 0);
+  write_sector(image, random, 1);
+  expect_ok(image.flush());
+  expect_ok(image.trim(0, image.image().size()));
+  write_sector(image, random, 0);
+  expect_ok(image.flush());
+  expect_ok(image.trim(0, image.image().size()));
+  expect_ok(image.close());
+}
+
+void explore(UpperKind kind) {
+  for_each_seed(1, [&](uint64_t seed) {
+    StackOptions options;
+    // Few sectors: the number of disks doubles with each that is written.
+    options.size = 3 * kSectorSize;
+    options.lowers = 1;
+    options.kind = kind;
+    CrashExplorer explorer(seed, options);
+    explorer.record(session);
+    explorer.explore_every(kMostPerCut);
+  });
+}
+
+TEST(EveryDisk, Append) { explore(UpperKind::append); }
+
+TEST(EveryDisk, Sparse) { explore(UpperKind::sparse); }
+
+}  // namespace
+}  // namespace obd::test

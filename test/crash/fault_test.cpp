@@ -1,0 +1,297 @@
+// The host fails one operation of a scripted session, each in turn: the request that needed it
+// reports it, no other does, and nothing that had completed is lost or mixed up.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+
+#include "test/crash/sessions.h"
+#include "test/support/chooser.h"
+#include "test/support/crash_disk.h"
+#include "test/support/memory_file_system.h"
+#include "test/support/modelled_image.h"
+#include "test/support/seeded.h"
+#include "test/support/stack_builder.h"
+
+namespace obd::test {
+namespace {
+
+constexpr size_t kSteps = 24;
+constexpr int kPowerCuts = 6;
+
+struct Step {
+  enum class Kind { write, zero, trim, flush, close } kind = Kind::write;
+  uint64_t offset = 0;
+  bool fua = false;
+  std::vector<std::byte> data;  // of zero and trim only the size counts
+};
+
+std::vector<Step> write_script(Random& random, uint64_t size) {
+  std::vector<Step> script(kSteps);
+  for (Step& step : script) {
+    const uint64_t kind = random.below(100);
+    step.kind = kind < 55   ? Step::Kind::write
+                : kind < 70 ? Step::Kind::zero
+                : kind < 80 ? Step::Kind::trim
+                            : Step::Kind::flush;
+    if (step.kind == Step::Kind::flush) continue;
+    const uint64_t unit = random.percent(30) ? 1 : random.percent(50) ? kSectorSize : kBlockSize;
+    step.offset = align_down(random.below(size), unit);
+    const uint64_t length = align_up(random.between(1, 2 * kBlockSize), unit);
+    step.data.resize(std::min(length, size - step.offset));
+    step.fua = random.percent(10);
+    random.fill(step.data);
+  }
+  script.back().kind = Step::Kind::close;
+  return script;
+}
+
+Result<void> execute(ModelledImage& image, const Step& step) {
+  switch (step.kind) {
+    case Step::Kind::write:
+      return image.write(step.data, step.offset, step.fua);
+    case Step::Kind::zero:
+      return image.zero(step.offset, step.data.size(), {.fua = step.fua, .may_trim = step.fua});
+    case Step::Kind::trim:
+      return image.trim(step.offset, step.data.size(), step.fua);
+    case Step::Kind::flush:
+      return image.flush();
+    case Step::Kind::close:
+      return image.close();
+  }
+  return {};
+}
+
+// One host, one script, and the fault that is tried on it.
+class Trial {
+ public:
+  // Each trial of a seed begins with the same disk and runs the same script.
+  Trial(uint64_t seed, UpperKind kind) : random_(seed), fs_("first-boot") {
+    stack_ = build_stack(fs_, random_, small_stack(random_, kind));
+    if (random_.percent(50)) leave_unfinished_session();
+    script_ = write_script(random_, stack_.content.size());
+    kind_ = kind;
+  }
+
+  // The number of operations of each kind that the script takes when nothing fails.
+  uint64_t count(Operation operation) {
+    run();
+    return fs_.count(operation) - counted_before_[operation];
+  }
+
+  void run_with(const Fault& fault) {
+    fault_ = fault;
+    run();
+    after_the_session();
+  }
+
+ private:
+  // So that the next session has a log to write anew before anything else.
+  void leave_unfinished_session() {
+    DiskModel model(stack_.content);
+    ModelledImage image(fs_, stack_.config, model);
+    expect_ok(image.open());
+    for (int i = 0; i < 5; ++i) random_operation(image, random_);
+    expect_ok(image.flush());
+    random_operation(image, random_);
+    image.drop();
+    fs_.set_boot_id("second-boot");
+    // A sparse layer keeps an unflushed overwrite, an append layer does not.
+    expect_ok(image.open(Access::read_only));
+    stack_.content = expect_value(image.read_all());
+  }
+
+  void run() {
+    start_ = fs_.state();
+    model_.emplace(stack_.content);
+    image_.emplace(fs_, stack_.config, *model_);
+    expect_ok(image_->open());
+    fs_.start_recording();
+    for (Operation operation : kOperations) {
+      counted_before_[operation] = fs_.count(operation);
+    }
+    if (fault_) fs_.inject(*fault_);
+    for (size_t i = 0; i < script_.size(); ++i) {
+      try {
+        step(script_[i]);
+      } catch (const std::runtime_error& error) {
+        throw std::runtime_error(fmt::format("step {}: {}", i, error.what()));
+      }
+    }
+  }
+
+  void step(const Step& step) {
+    const uint64_t hits = fs_.faults_hit();
+    const std::vector<std::byte> before = model_->newest();
+    const auto result = execute(*image_, step);
+    const bool hit = fs_.faults_hit() > hits;
+    if (read_only_) {
+      if (step.kind == Step::Kind::flush || step.kind == Step::Kind::close) {
+        require(!result, "a flush after a failed sync succeeds");
+      } else if (!result) {
+        require(result.error().code == EROFS, "not read-only: " + result.error().message);
+      }
+    } else if (!hit) {
+      // Giving space back, and putting something away that failed, may fail without harm.
+      expect_ok(result);
+    } else if (fault_->operation == Operation::punch || fault_->operation == Operation::truncate) {
+      if (!result) expect_error(result, fault_->code);
+    } else {
+      expect_error(result, fault_->code);
+      read_only_ = becomes_read_only(fault_->operation);
+    }
+    if (!result) settle(step, before);
+  }
+
+  // After a failed sync nothing may be changed until the image is opened again; nor when it cannot
+  // be told which log is in force. (A log that was being prepared does no harm.)
+  bool becomes_read_only(Operation operation) {
+    if (operation != Operation::sync && operation != Operation::rename &&
+        operation != Operation::sync_directory) {
+      return false;
+    }
+    std::vector<std::byte> same(1);
+    expect_ok(image_->image().read(same, 0));
+    const auto written = image_->image().write(same, 0);
+    if (!written) require(written.error().code == EROFS, written.error().message);
+    return !written;
+  }
+
+  // A failed request leaves each of its sectors old or new, and all others alone. Reading works.
+  void settle(const Step& step, const std::vector<std::byte>& before) {
+    const std::vector<std::byte> found = expect_value(image_->read_all());
+    const std::vector<std::byte> after = model_->newest();
+    const uint64_t begin = align_down(step.offset, kSectorSize);
+    const uint64_t end = step.offset + step.data.size();
+    for (uint64_t at = 0; at < found.size(); at += kSectorSize) {
+      const auto same = [&](const std::vector<std::byte>& other) {
+        return std::equal(found.begin() + static_cast<ptrdiff_t>(at),
+                          found.begin() + static_cast<ptrdiff_t>(at + kSectorSize),
+                          other.begin() + static_cast<ptrdiff_t>(at));
+      };
+      const bool touched = at >= begin && at < end;
+      require(same(before) || (touched && same(after)),
+              fmt::format("sector {} is wrong after a failed request", at / kSectorSize));
+    }
+    model_->observe(found, fs_.mark("observed"));
+  }
+
+  void after_the_session() {
+    require(fs_.faults_hit() > 0, "the fault was not met");
+    const bool open = image_->is_open();
+    const auto in_memory = open ? expect_value(image_->read_all()) : model_->newest();
+    image_->drop();
+    fs_.clear_faults();
+    const size_t dropped = fs_.mark("dropped");
+    check_power_cuts(dropped);
+
+    ModelledImage again(fs_, stack_.config, *model_);
+    expect_ok(again.open());
+    const auto found = expect_value(again.read_all());
+    if (read_only_) {
+      if (const auto complaint = model_->judge_power_cut(found, dropped)) {
+        throw std::runtime_error("after reopening: " + *complaint);
+      }
+    } else {
+      require(found == in_memory, "reopening does not find what was there before");
+    }
+
+    // It is whole again: nothing is skewed by what the failure left behind.
+    DiskModel later(found);
+    ModelledImage healthy(fs_, stack_.config, later);
+    again.drop();
+    expect_ok(healthy.open());
+    for (int i = 0; i < 5; ++i) random_operation(healthy, random_);
+    expect_ok(healthy.write(std::vector<std::byte>(kSectorSize, std::byte{1}), 0));
+    check_tails();
+    expect_ok(healthy.close());
+    fs_.set_boot_id("last-boot");
+    expect_ok(healthy.open());
+    require(expect_value(healthy.read_all()) == later.newest(), "later writes were lost");
+  }
+
+  void check_power_cuts(size_t end) {
+    const Trace trace = fs_.take_trace();
+    for (int i = 0; i < kPowerCuts; ++i) {
+      CrashDisk disk(start_, trace, random_.next());
+      const size_t cut = i < 2 ? trace.size() : random_.below(end);
+      disk.advance_to(cut);
+      RandomChooser chooser(random_.next());
+      MemoryFileSystem fs(disk.power_cut(chooser), "after-the-cut");
+      const auto image = expect_value(Image::open(fs, stack_.config, {}));
+      std::vector<std::byte> found(image->size());
+      expect_ok(image->read(found, 0));
+      if (const auto complaint = model_->judge_power_cut(found, cut)) {
+        throw std::runtime_error(fmt::format("after a power cut: {}", *complaint));
+      }
+    }
+  }
+
+  void check_tails() {
+    const UpperConfig& upper = *stack_.config.upper;
+    const auto data = expect_value(expect_value(fs_.open(upper.data, Access::read_only))->info());
+    const auto index = expect_value(expect_value(fs_.open(upper.index, Access::read_only))->info());
+    require(is_aligned(data.size, kSectorSize), "the data file has an unaligned tail");
+    require(is_aligned(index.size, 16), "the log has an unaligned tail");
+  }
+
+  static constexpr Operation kOperations[] = {
+      Operation::create, Operation::read,          Operation::write,  Operation::truncate,
+      Operation::punch,  Operation::sync,          Operation::rename, Operation::remove,
+      Operation::open,   Operation::sync_directory};
+
+  Random random_;
+  MemoryFileSystem fs_;
+  Stack stack_;
+  UpperKind kind_ = UpperKind::append;
+  std::vector<Step> script_;
+  DiskState start_;
+  std::optional<DiskModel> model_;
+  std::optional<ModelledImage> image_;
+  std::optional<Fault> fault_;
+  std::map<Operation, uint64_t> counted_before_;
+  bool read_only_ = false;
+};
+
+void fail_each(UpperKind kind, Operation operation, int code, size_t prefix) {
+  for_each_seed(6, [&](uint64_t seed) {
+    const uint64_t count = Trial(seed, kind).count(operation);
+    for (uint64_t nth = 1; nth <= count; ++nth) {
+      Fault fault;
+      fault.operation = operation;
+      fault.nth = nth;
+      fault.code = code;
+      fault.prefix = prefix;
+      try {
+        Trial(seed, kind).run_with(fault);
+      } catch (const std::runtime_error& error) {
+        throw std::runtime_error(fmt::format("operation {} of {}: {}", nth, count, error.what()));
+      }
+    }
+  });
+}
+
+class FaultTest : public ::testing::TestWithParam<UpperKind> {};
+
+TEST_P(FaultTest, WriteFails) { fail_each(GetParam(), Operation::write, EIO, 0); }
+TEST_P(FaultTest, WriteStopsInARecord) { fail_each(GetParam(), Operation::write, EIO, 7); }
+TEST_P(FaultTest, WriteStopsInASector) { fail_each(GetParam(), Operation::write, ENOSPC, 700); }
+TEST_P(FaultTest, WriteIsWholeButFails) { fail_each(GetParam(), Operation::write, EIO, SIZE_MAX); }
+TEST_P(FaultTest, SyncFails) { fail_each(GetParam(), Operation::sync, EIO, 0); }
+TEST_P(FaultTest, ReadFails) { fail_each(GetParam(), Operation::read, EIO, 0); }
+TEST_P(FaultTest, TruncateFails) { fail_each(GetParam(), Operation::truncate, EIO, 0); }
+TEST_P(FaultTest, PunchFails) { fail_each(GetParam(), Operation::punch, EOPNOTSUPP, 0); }
+TEST_P(FaultTest, CreateFails) { fail_each(GetParam(), Operation::create, EACCES, 0); }
+TEST_P(FaultTest, RenameFails) { fail_each(GetParam(), Operation::rename, EIO, 0); }
+TEST_P(FaultTest, FolderSyncFails) { fail_each(GetParam(), Operation::sync_directory, EIO, 0); }
+
+INSTANTIATE_TEST_SUITE_P(BothKinds, FaultTest,
+                         ::testing::Values(UpperKind::append, UpperKind::sparse),
+                         [](const auto& parameter) {
+                           return parameter.param == UpperKind::append ? "Append" : "Sparse";
+                         });
+
+}  // namespace
+}  // namespace obd::test
