@@ -110,7 +110,10 @@ Result<CheckReport> check_image_or_layer(FileSystem& fs, const std::string& path
   Uuid below;
   for (const std::string& lower : config->lowers) {
     const auto layer = check_layer(fs, lower, report);
-    if (!layer) continue;
+    if (!layer) {
+      below = Uuid();  // unknown
+      continue;
+    }
     check_parent(layer->trailer(), lower, below, report);
     below = layer->trailer().uuid;
     if (layer->trailer().virtual_size != 0) lowers_size = layer->trailer().virtual_size;

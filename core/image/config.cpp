@@ -17,15 +17,20 @@ constexpr std::array<const char*, 3> kLayerNames = {"overlaybd.commit", ".commit
                                                     "overlaybd.sealed"};
 
 Result<Json> parse(FileSystem& fs, const std::string& path) {
-  OBD_TRY_ASSIGN(const std::string text, read_whole(fs, path, kMaxConfigSize));
+  const auto text = read_whole(fs, path, kMaxConfigSize);
+  if (!text && text.error().code == EFBIG) {
+    return fail(EINVAL, "{}: too large for an image's config, which has at most {} bytes; a layer is "
+                "served by naming it in the lowers of a config", path, kMaxConfigSize);
+  }
+  if (!text) return std::unexpected<Error>(text.error());
   try {
-    Json json = Json::parse(text);
+    Json json = Json::parse(*text);
     if (!json.is_object()) {
       return fail(EINVAL, "{}: the config is {}, not a JSON object", path, json.type_name());
     }
     return json;
   } catch (const Json::parse_error& error) {
-    return fail(EINVAL, "{}: not valid JSON at byte {}", path, error.byte);
+    return fail(EINVAL, "{}: not an image's config: no valid JSON at byte {}", path, error.byte);
   }
 }
 

@@ -38,8 +38,8 @@ Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& c
   if (!upper->sealed_in_place()) {
     OBD_TRY(upper->flush());
     while (upper->has_stale_space()) upper->release_stale_space();
-    OBD_TRY(upper->seal());
   }
+  OBD_TRY(upper->seal());
   if (const uint64_t extents = upper->stats().extents; extents > lsmt::kMaxUpstreamEntries) {
     warnings.push_back(fmt::format("{}: {} index entries are more than the {} that overlaybd opens",
                                    config.upper->data, extents, lsmt::kMaxUpstreamEntries));

@@ -199,8 +199,10 @@ Result<void> WritableLayer::give_up(Error reason) {
     }
     failed_ = true;
     // So that the next open believes only what was stable before. If even this fails, there is
-    // nothing more that can be written down.
-    if (log_) (void)log_->append_marker(lsmt::MarkerKind::distrust, stable_);
+    // nothing more that can be written down. Without a session nothing came after that.
+    if (log_ && scan_.session_open) {
+      (void)log_->append_marker(lsmt::MarkerKind::distrust, stable_);
+    }
   }
   return std::unexpected<Error>(std::move(reason));
 }
@@ -236,7 +238,11 @@ Result<void> WritableLayer::flush() {
   if (options_.access == Access::read_only) return {};
   OBD_TRY(check_usable());
   if (!session_ready_) {
-    if (scan_.clean || scan_.foreign) return {};  // nothing that this engine completed is pending
+    if (scan_.clean || scan_.foreign) {
+      // No marker is missing, but the files may not have reached the device.
+      const std::lock_guard lock(session_mutex_);
+      return settle();
+    }
     OBD_TRY(ensure_session());
   }
   return flushes_.run([this] { return flush_round(lsmt::MarkerKind::commit); });
@@ -261,6 +267,10 @@ void WritableLayer::release_stale_space() {
 }
 
 Result<void> WritableLayer::seal() {
+  if (sealed_in_place_) {
+    const std::lock_guard lock(session_mutex_);
+    return settle();
+  }
   OBD_TRY(check_usable());
   OBD_TRY(ensure_session());
   OBD_TRY(flush());

@@ -117,8 +117,8 @@ class WritableLayer {
   // Gives some of them back, a bounded number a call.
   void release_stale_space();
 
-  // Appends index and trailer to the data file, so that it is a sealed layer, stable. The layer
-  // takes no more writes. The index log is still there and to be removed by the caller.
+  // Appends index and trailer to the data file, so that it is a sealed layer, stable; one that is
+  // sealed in place already is only made stable. The layer takes no more writes. The index log is still there and to be removed by the caller.
   Result<void> seal();
 
   // Flushes and leaves a log that opens without doubt, rewritten when most of it is dead.
@@ -135,6 +135,7 @@ class WritableLayer {
   Result<void> adopt_allocated_ranges();
   Result<bool> ends_in_own_trailer() const;
 
+  Result<void> settle();
   Result<void> ensure_session();
   Result<void> begin_session();
   Result<void> mend_data_file();
@@ -168,6 +169,7 @@ class WritableLayer {
 
   std::atomic<bool> session_ready_ = false;
   std::mutex session_mutex_;
+  bool settled_ = false;  // under session_mutex_: what load() read is known to be stable
 
   std::atomic<bool> failed_ = false;
   std::string failure_;  // why; written once, before failed_

@@ -9,8 +9,10 @@
 //               part of it does not count, when another writer's records end it, or when a sparse
 //               layer has none yet. The data it names is synced first, so the new log may claim
 //               that everything in it is stable.
-//   session     a marker with this boot's id is appended and synced before the first record, so that no
-//               record of this session can be on disk without it.
+//   session     a marker with this boot's id is appended, unless the last session was of this boot
+//   device      data file, log and folder are synced: a killed process may have left any of them in
+//               the page cache only. So no record of this session can be on disk without the marker,
+//               and none can depend on a name or a marker that a power cut takes back.
 //
 // A crash between any two of these steps leaves the old state or the new, and the next open finds
 // either.
@@ -234,18 +236,33 @@ Result<void> WritableLayer::begin_session() {
     OBD_TRY(rewrite_log());
   }
   if (!scan_.session_open) {
-    {
-      const std::lock_guard log_lock(log_mutex_);
-      OBD_TRY(log_->append_session(boot_hash_));
-    }
-    ++syncs_;
-    if (auto synced = log_->sync(); !synced) return give_up(std::move(synced).error());
+    const std::lock_guard log_lock(log_mutex_);
+    OBD_TRY(log_->append_session(boot_hash_));
     scan_.session_open = true;
   }
+  OBD_TRY(settle());
   if (kind_ == UpperKind::sparse && !scan_.clean) {
     // A killed process may have left zeroed blocks that it did not come to give back.
     stale_.add({Sectors(), Sectors::floor(virtual_size_)}, stable_.mappings);
   }
+  return {};
+}
+
+// A log that reads well proves nothing about the device: a process killed between a write and its
+// sync, or between a rename and the folder's, leaves the same pages behind as one that was not.
+Result<void> WritableLayer::settle() {
+  if (settled_) return {};
+  data_dirty_ = true;
+  OBD_TRY(sync_data());
+  auto settle_log = [&]() -> Result<void> {
+    if (log_) {
+      ++syncs_;
+      OBD_TRY(log_->sync());
+    }
+    return fs_.sync_directory(directory_of(index_path_));
+  };
+  if (auto settled = settle_log(); !settled) return give_up(std::move(settled).error());
+  settled_ = true;
   return {};
 }
 

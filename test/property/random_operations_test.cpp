@@ -20,7 +20,7 @@ constexpr uint64_t kMostSectors = 500;
 bool changes_something(const Trace& trace) {
   return std::any_of(trace.begin(), trace.end(), [](const TraceEntry& entry) {
     return entry.kind != TraceKind::mark && entry.kind != TraceKind::sync_begin &&
-           entry.kind != TraceKind::sync_end;
+           entry.kind != TraceKind::sync_end && entry.kind != TraceKind::sync_directory;
   });
 }
 

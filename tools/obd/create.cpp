@@ -197,8 +197,7 @@ Result<ImageConfig> build(FileSystem& fs, const CreateOptions& options, Plan& pl
     OBD_TRY(fill_with_file_system(fs, plan, options.mkfs, config));
   }
   made.made_file(config.path);
-  // Relative, so that a copy of the folder is an image of its own and not a second name of this
-  // one.
+  // Relative, so that a copy of the folder is an image of its own, not a second name of this one.
   config.upper = UpperConfig{std::string(kDataName), std::string(kIndexName)};
   OBD_TRY(save_config(fs, config));
   OBD_TRY(fs.sync_directory(directory_of(directory)));

@@ -46,7 +46,11 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     std::string help = "obd";
     for (const CLI::App* command : app.get_subcommands()) help += " " + command->get_name();
-    fmt::print(stderr, "obd: {}\nTry '{} --help'.\n", error.what(), help);
+    std::string complaint = error.what();
+    if (const auto words = app.remaining(); app.get_subcommands().empty() && !words.empty()) {
+      complaint = fmt::format("there is no command '{}'", words.front());
+    }
+    fmt::print(stderr, "obd: {}\nTry '{} --help'.\n", complaint, help);
     return kExitUsage;
   }
 

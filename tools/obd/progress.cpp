@@ -53,7 +53,7 @@ void Progress::draw(Clock::time_point now) {
   const double share = total_ == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(total_);
   std::string left = "?";
   if (rate > 0) {
-    left = duration_text(static_cast<uint64_t>(static_cast<double>(total_ - done) / rate + 0.5));
+    left = duration_text(static_cast<uint64_t>(static_cast<double>(total_ - done) / rate));
   }
   const std::string line = fmt::format("{}{}: {:.0f} %, {} of {}, {}/s, {} left", kEraseLine, what_,
                                        share * 100, human_size(done), human_size(total_),
