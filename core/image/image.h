@@ -151,6 +151,7 @@ class Image {
                                  uint64_t end);
   Result<void> write_piece(std::span<const std::byte> data, uint64_t offset);
   Result<void> write_zeros(uint64_t offset, uint64_t length);
+  Result<void> zero_edge(uint64_t offset, uint64_t end);
   Result<void> zero_whole(uint64_t begin, uint64_t end);
   Result<void> zero_range(uint64_t offset, uint64_t length, const ZeroOptions& options);
   [[nodiscard]] bool reads_as_zeros(Sectors from, Sectors to) const;
@@ -163,7 +164,7 @@ class Image {
   FrozenIndex frozen_;
   std::unique_ptr<WritableLayer> upper_;
   mutable SharedMutex layout_mutex_;
-  RangeLocks first_touches_;
+  RangeLocks block_locks_;
   std::unique_ptr<Counters> counters_;
 };
 

@@ -8,11 +8,10 @@
 //          touch of a block (hole or zero extent) fills the whole block: what the request does not
 //          cover is copied up from the layers below. Then the index says "data" for the block, and so
 //          does the host's allocation, which is what overlaybd goes by.
-//          Whoever turns a block into data or into a zero extent holds its range in first_touches_,
-//          so a copy-up never overwrites a change that completed after it had read. Writes in place
-//          hold nothing: a block that is data is never copied up.
-//          (A write in place may meet a concurrent zero of its block. Both orders are right, for the
-//          two requests overlapped in time.)
+//          Whoever turns a block into data or into a zero extent holds its range exclusively
+//          (block_locks_), so a copy-up never overwrites a change that completed after it had read.
+//          Writes in place hold theirs shared: one that were still under way when its block is
+//          zeroed and touched again would show its bytes after a later zero had hidden them.
 
 #include <algorithm>
 #include <cstring>
@@ -104,8 +103,11 @@ Result<void> Image::write_sparse(std::span<const std::byte> data, uint64_t offse
   const uint64_t begin = align_down(offset, block);
   const uint64_t end = std::min(align_up(offset + data.size(), block), size_);
   const Sectors from = Sectors::floor(begin), to = Sectors::floor(end);
-  if (upper_->is_all(ExtentKind::data, from, to)) return upper_->write_in_place(offset, data);
-  const RangeLocks::Guard guard(first_touches_, from, to);
+  {
+    const RangeLocks::Guard guard(block_locks_, RangeLocks::Mode::shared, from, to);
+    if (upper_->is_all(ExtentKind::data, from, to)) return upper_->write_in_place(offset, data);
+  }
+  const RangeLocks::Guard guard(block_locks_, RangeLocks::Mode::exclusive, from, to);
   return write_first_touch(data, offset, begin, end);
 }
 
@@ -184,14 +186,28 @@ Result<void> Image::zero_range(uint64_t offset, uint64_t length, const ZeroOptio
   const uint64_t block = upper_->granularity();
   const uint64_t whole_begin = align_up(offset, block);
   const uint64_t whole_end = end == size_ ? end : align_down(end, block);
-  auto zero_edge = [&](uint64_t from, uint64_t to) -> Result<void> {
-    if (from >= to || reads_as_zeros(Sectors::floor(from), Sectors::ceil(to))) return {};
-    return write_zeros(from, to - from);
-  };
   if (whole_begin >= whole_end) return zero_edge(offset, end);
   OBD_TRY(zero_edge(offset, whole_begin));
   OBD_TRY(zero_edge(whole_end, end));
   return zero_whole(whole_begin, whole_end);
+}
+
+// Zeroes parts of at most two blocks (append: sectors) by writing, unless they are zeros already.
+Result<void> Image::zero_edge(uint64_t offset, uint64_t end) {
+  if (offset >= end) return {};
+  const Sectors first = Sectors::floor(offset), last = Sectors::ceil(end);
+  const std::vector<std::byte> zeros(end - offset);
+  if (upper_->kind() == UpperKind::append) {
+    return reads_as_zeros(first, last) ? Result<void>() : write_append(zeros, offset);
+  }
+  const uint64_t block = upper_->granularity();
+  const uint64_t begin = align_down(offset, block);
+  const uint64_t stop = std::min(align_up(end, block), size_);
+  // Looking and writing are one step: a first touch under way may be about to show other bytes.
+  const RangeLocks::Guard guard(block_locks_, RangeLocks::Mode::exclusive, Sectors::floor(begin),
+                                Sectors::floor(stop));
+  return reads_as_zeros(first, last) ? Result<void>()
+                                     : write_first_touch(zeros, offset, begin, stop);
 }
 
 Result<void> Image::zero_whole(uint64_t begin, uint64_t end) {
@@ -204,7 +220,8 @@ Result<void> Image::zero_whole(uint64_t begin, uint64_t end) {
     return {};
   };
   if (upper_->kind() == UpperKind::append) return zero_all();
-  const RangeLocks::Guard guard(first_touches_, Sectors::floor(begin), Sectors::floor(end));
+  const RangeLocks::Guard guard(block_locks_, RangeLocks::Mode::exclusive, Sectors::floor(begin),
+                                Sectors::floor(end));
   return zero_all();
 }
 

@@ -1,9 +1,10 @@
-// Locks over ranges of sectors: two holders never overlap.
+// Shared and exclusive locks over ranges of sectors, for layers that write in place.
 //
-// A sparse layer writes in place, so a write that must first copy the rest of a block up excludes
-// every other change that could turn the same blocks from hole or zero into data, or back.
+// Exclusive holders overlap nobody; shared holders may overlap each other. A shared request waits
+// behind an exclusive one that waits for the same sectors, so writers in place cannot starve it.
 //
-// Thread-safety: all functions. Fairness: none; ranges are held for the length of one request.
+// Thread-safety: all functions. A thread holds at most one range at a time, so there is no order to
+// keep. Ranges are not empty and are held for the length of one request.
 
 #pragma once
 
@@ -18,46 +19,69 @@ namespace obd {
 
 class RangeLocks {
  public:
+  enum class Mode { shared, exclusive };
+
   class Guard {
    public:
-    Guard(RangeLocks& locks, Sectors from, Sectors to) : locks_(locks), from_(from) {
-      locks_.acquire(from, to);
+    Guard(RangeLocks& locks, Mode mode, Sectors from, Sectors to)
+        : locks_(locks), held_{from, to, mode} {
+      locks_.acquire(held_);
     }
-    ~Guard() { locks_.release(from_); }
+    ~Guard() { locks_.release(held_); }
     Guard(const Guard&) = delete;
     Guard& operator=(const Guard&) = delete;
 
    private:
+    friend class RangeLocks;
     RangeLocks& locks_;
-    const Sectors from_;
+    const struct Range {
+      Sectors from, to;
+      Mode mode;
+      bool operator==(const Range&) const = default;
+    } held_;
   };
 
  private:
-  struct Range {
-    Sectors from, to;
-  };
+  using Range = Guard::Range;
 
-  void acquire(Sectors from, Sectors to) {
-    std::unique_lock lock(mutex_);
-    released_.wait(lock, [&] {
-      return std::none_of(held_.begin(), held_.end(),
-                          [&](const Range& r) { return r.from < to && from < r.to; });
+  static bool overlaps_any(const std::vector<Range>& ranges, const Range& wanted, Mode at_least) {
+    return std::any_of(ranges.begin(), ranges.end(), [&](const Range& range) {
+      return range.from < wanted.to && wanted.from < range.to && range.mode >= at_least;
     });
-    held_.push_back({from, to});
   }
 
-  void release(Sectors from) {
+  void acquire(const Range& wanted) {
+    std::unique_lock lock(mutex_);
+    if (wanted.mode == Mode::exclusive) {
+      waiting_.push_back(wanted);
+      changed_.wait(lock, [&] { return !overlaps_any(held_, wanted, Mode::shared); });
+      erase_one(waiting_, wanted);
+    } else {
+      changed_.wait(lock, [&] {
+        return !overlaps_any(held_, wanted, Mode::exclusive) &&
+               !overlaps_any(waiting_, wanted, Mode::exclusive);
+      });
+    }
+    held_.push_back(wanted);
+  }
+
+  void release(const Range& range) {
     {
       const std::lock_guard lock(mutex_);
-      // Held ranges are disjoint and not empty, so the start names one of them.
-      std::erase_if(held_, [&](const Range& r) { return r.from == from; });
+      erase_one(held_, range);
     }
-    released_.notify_all();
+    changed_.notify_all();
+  }
+
+  // Equal ranges are interchangeable: any one of them may go.
+  static void erase_one(std::vector<Range>& ranges, const Range& range) {
+    ranges.erase(std::find(ranges.begin(), ranges.end(), range));
   }
 
   std::mutex mutex_;
-  std::condition_variable released_;
+  std::condition_variable changed_;
   std::vector<Range> held_;
+  std::vector<Range> waiting_;  // exclusive requests
 };
 
 }  // namespace obd
