@@ -41,10 +41,10 @@ expect_same lower.raw copy.raw
 stop_pid "$(<pid)" 2>/dev/null
 
 # resultFile tells the snapshotter how opening went.
-jq --arg file "$tmp/result" '.resultFile = $file' disk/config.v1.json >with-result.json
-nbdkit -U - "$OBD_PLUGIN" with-result.json --run true
+jq --arg file "$tmp/result" '.resultFile = $file' disk/config.v1.json >disk/with-result.json
+nbdkit -U - "$OBD_PLUGIN" disk/with-result.json --run true
 [[ $(<result) == success ]] || fail "resultFile says: $(<result)"
 jq --arg file "$tmp/result" '.resultFile = $file | .lowers[0].file = "/nowhere/lower.lsmt"' \
-  disk/config.v1.json >with-result.json
-refused '/nowhere/lower.lsmt' with-result.json
+  disk/config.v1.json >disk/with-result.json
+refused '/nowhere/lower.lsmt' disk/with-result.json
 grep -q '/nowhere/lower.lsmt' result || fail "resultFile says: $(<result)"
