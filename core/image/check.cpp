@@ -9,7 +9,8 @@
 namespace obd {
 namespace {
 
-// Errors that say nothing about the data: it could not be looked at, or this version cannot read it.
+// Errors that say nothing about the data: it could not be looked at, or this version cannot read
+// it.
 bool means_unseen(int code) {
   return code == EACCES || code == EPERM || code == EBUSY || code == ENOTSUP || code == EIO ||
          code == ENOMEM || code == EMFILE || code == ENFILE;
@@ -39,16 +40,16 @@ void check_parent(const lsmt::Header& child, const std::string& child_path, cons
                   CheckReport& report) {
   if (child.parent_uuid.is_nil() || below.is_nil() || child.parent_uuid == below) return;
   report.findings.push_back(
-      {false, fmt::format("{}: parent_uuid {} is not the uuid {} of the layer below: the layers may "
-                          "not belong together",
-                          child_path, child.parent_uuid.text(), below.text())});
+      {false,
+       fmt::format("{}: parent_uuid {} is not the uuid {} of the layer below: the layers may "
+                   "not belong together",
+                   child_path, child.parent_uuid.text(), below.text())});
 }
 
 void check_upper(FileSystem& fs, const ImageConfig& config, uint64_t lowers_size, const Uuid& below,
                  bool force_share, CheckReport& report) {
   const WritableLayer::Options options{Access::read_only, force_share, lowers_size};
-  const auto opened =
-      WritableLayer::open(fs, config.upper->data, config.upper->index, options);
+  const auto opened = WritableLayer::open(fs, config.upper->data, config.upper->index, options);
   if (!opened) {
     add_error(opened.error(), report);
     return;
@@ -61,9 +62,10 @@ void check_upper(FileSystem& fs, const ImageConfig& config, uint64_t lowers_size
   }
   if (upper.sealed_in_place()) {
     report.findings.push_back(
-        {true, fmt::format("{}: the upper is sealed already, but the config does not say so; run 'obd "
-                           "seal {}' to finish sealing",
-                           config.upper->data, config.path)});
+        {true,
+         fmt::format("{}: the upper is sealed already, but the config does not say so; run 'obd "
+                     "seal {}' to finish sealing",
+                     config.upper->data, config.path)});
   }
   check_parent(upper.header(), config.upper->data, below, report);
 }

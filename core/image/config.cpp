@@ -19,8 +19,10 @@ constexpr std::array<const char*, 3> kLayerNames = {"overlaybd.commit", ".commit
 Result<Json> parse(FileSystem& fs, const std::string& path) {
   const auto text = read_whole(fs, path, kMaxConfigSize);
   if (!text && text.error().code == EFBIG) {
-    return fail(EINVAL, "{}: too large for an image's config, which has at most {} bytes; a layer is "
-                "served by naming it in the lowers of a config", path, kMaxConfigSize);
+    return fail(EINVAL,
+                "{}: too large for an image's config, which has at most {} bytes; a layer is "
+                "served by naming it in the lowers of a config",
+                path, kMaxConfigSize);
   }
   if (!text) return std::unexpected<Error>(text.error());
   try {
@@ -84,8 +86,10 @@ Result<std::string> find_lower(FileSystem& fs, const Json& lower, const std::str
     }
   }
   if (!digest.empty()) {
-    return fail(ENOTSUP, "{}: the layer {} is not on this host, and this version cannot fetch it from "
-                "a registry", where, digest);
+    return fail(ENOTSUP,
+                "{}: the layer {} is not on this host, and this version cannot fetch it from "
+                "a registry",
+                where, digest);
   }
   if (file.empty() && dir.empty()) {
     return fail(EINVAL, "{}: neither file, dir nor digest says where the layer is", where);
@@ -111,9 +115,9 @@ Result<void> read_lowers(FileSystem& fs, const Json& json, ImageConfig& config) 
     if (acceleration->get<bool>() && count > 0) --count;
   }
   for (size_t i = 0; i < count; ++i) {
-    OBD_TRY_ASSIGN(std::string path, find_lower(fs, (*lowers)[i],
-                                                fmt::format("{}: lowers[{}]", config.path, i),
-                                                config.path));
+    OBD_TRY_ASSIGN(
+        std::string path,
+        find_lower(fs, (*lowers)[i], fmt::format("{}: lowers[{}]", config.path, i), config.path));
     config.lowers.push_back(std::move(path));
   }
   return {};
@@ -123,7 +127,8 @@ Result<void> read_upper(const Json& json, ImageConfig& config) {
   const auto upper = json.find("upper");
   if (upper == json.end() || upper->is_null()) return {};
   const std::string where = config.path + ": upper";
-  if (!upper->is_object()) return fail(EINVAL, "{} is {}, not an object", where, upper->type_name());
+  if (!upper->is_object())
+    return fail(EINVAL, "{} is {}, not an object", where, upper->type_name());
   OBD_TRY(refuse_turbo_oci(*upper, where));
   OBD_TRY_ASSIGN(const std::string data, text_of(*upper, "data", where));
   OBD_TRY_ASSIGN(const std::string index, text_of(*upper, "index", where));
@@ -161,7 +166,8 @@ Result<void> save_config(FileSystem& fs, const ImageConfig& config) {
     json["upper"] = {{"data", config.upper->data}, {"index", config.upper->index}};
   }
   json["resultFile"] = config.result_file;
-  return replace_file(fs, config.path, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  return replace_file(fs, config.path,
+                      json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path) {

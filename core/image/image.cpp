@@ -1,9 +1,9 @@
 // The read side of an image, and its opening and closing. image_write.cpp has the write side.
 //
-// Every request holds the layout lock shared; it is taken exclusively to give space back and for the
-// rare write of part of a sector to an append layer. So an extent that a request has looked up keeps
-// its bytes until the request ends: sealed layers never change, append data is never moved, and
-// blocks are punched only when nobody is reading.
+// Every request holds the layout lock shared; it is taken exclusively to give space back and for
+// the rare write of part of a sector to an append layer. So an extent that a request has looked up
+// keeps its bytes until the request ends: sealed layers never change, append data is never moved,
+// and blocks are punched only when nobody is reading.
 
 #include "core/image/image.h"
 
@@ -36,8 +36,8 @@ Result<std::unique_ptr<Image>> report_result(FileSystem& fs, const std::string& 
     // The reader of the resultFile would wait for ever; an error of the image itself comes first.
     if (opened) return std::unexpected<Error>(std::move(written).error());
     Error error = std::move(opened).error();
-    error.message += fmt::format(" (and the resultFile cannot be written: {})",
-                                 written.error().message);
+    error.message +=
+        fmt::format(" (and the resultFile cannot be written: {})", written.error().message);
     return std::unexpected<Error>(std::move(error));
   }
   return opened;
@@ -91,13 +91,15 @@ Result<void> Image::open_layers(const OpenOptions& options) {
   size_ = lowers_size;
   if (config_.upper) {
     const WritableLayer::Options upper_options{options.access, options.force_share, lowers_size};
-    OBD_TRY_ASSIGN(upper_, WritableLayer::open(fs_, config_.upper->data, config_.upper->index,
-                                               upper_options));
+    OBD_TRY_ASSIGN(
+        upper_, WritableLayer::open(fs_, config_.upper->data, config_.upper->index, upper_options));
     OBD_TRY(refuse_shared_files());
     writable_ = options.access == Access::read_write;
     if (writable_ && upper_->sealed_in_place()) {
-      return fail(EROFS, "{}: the upper is sealed already, but the config does not say so; run "
-                  "'obd seal {}' to finish sealing", config_.upper->data, config_.path);
+      return fail(EROFS,
+                  "{}: the upper is sealed already, but the config does not say so; run "
+                  "'obd seal {}' to finish sealing",
+                  config_.upper->data, config_.path);
     }
     size_ = upper_->virtual_size();
   }
@@ -193,14 +195,14 @@ Result<void> Image::extents(uint64_t offset, uint64_t length,
 Result<void> Image::prefetch(uint64_t offset, uint64_t length) const {
   OBD_TRY(check_range(offset, length, EINVAL));
   const std::shared_lock layout(layout_mutex_);
-  return for_each_extent(Sectors::floor(offset), Sectors::ceil(offset + length),
-                         [&](const Extent& extent) -> Result<bool> {
-                           if (extent.kind == ExtentKind::data) {
-                             file_of(extent.layer)
-                                 .prefetch({extent.physical.bytes(), extent.length.bytes()});
-                           }
-                           return true;
-                         });
+  return for_each_extent(
+      Sectors::floor(offset), Sectors::ceil(offset + length),
+      [&](const Extent& extent) -> Result<bool> {
+        if (extent.kind == ExtentKind::data) {
+          file_of(extent.layer).prefetch({extent.physical.bytes(), extent.length.bytes()});
+        }
+        return true;
+      });
 }
 
 Result<void> Image::flush() {

@@ -1,9 +1,9 @@
 // An image: a virtual disk made of a stack of sealed layers and at most one writable layer.
 //
 // Units: bytes, any offset and length within the disk. Ownership: owns its layers and files.
-// Thread-safety: read, write, zero, trim, flush, extents, prefetch and stats may be called from many
-// threads at once. Errors: an errno that an NBD client understands (EIO, EROFS, ENOSPC, EINVAL,
-// EOPNOTSUPP) and a sentence.
+// Thread-safety: read, write, zero, trim, flush, extents, prefetch and stats may be called from
+// many threads at once. Errors: an errno that an NBD client understands (EIO, EROFS, ENOSPC,
+// EINVAL, EOPNOTSUPP) and a sentence.
 //
 // Durability (docs/design.md): a completed write, zero or trim survives the death of the
 // process; a flushed one the death of the host.
@@ -89,8 +89,8 @@ struct ImageStats {
 
 class Image {
  public:
-  // Opens the image that a config file describes. With Access::read_write it also writes the config's
-  // resultFile; with read_only it changes no file at all.
+  // Opens the image that a config file describes. With Access::read_write it also writes the
+  // config's resultFile; with read_only it changes no file at all.
   static Result<std::unique_ptr<Image>> open(FileSystem& fs, const std::string& config_path,
                                              const OpenOptions& options);
   // The same without a config file on disk and without a resultFile.
@@ -145,7 +145,8 @@ class Image {
   Result<void> for_each_extent(Sectors from, Sectors to, Visit&& visit) const;
   Result<void> read_locked(std::span<std::byte> out, uint64_t offset) const;
   Result<void> write_append(std::span<const std::byte> data, uint64_t offset);
-  Result<void> write_append_unaligned(std::span<const std::byte> data, uint64_t offset);  // exclusive
+  Result<void> write_append_unaligned(std::span<const std::byte> data,
+                                      uint64_t offset);  // exclusive
   Result<void> write_sparse(std::span<const std::byte> data, uint64_t offset);
   Result<void> write_first_touch(std::span<const std::byte> data, uint64_t offset, uint64_t begin,
                                  uint64_t end);

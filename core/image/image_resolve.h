@@ -9,8 +9,8 @@
 namespace obd {
 
 // Calls visit(extent) for each extent of [from, to), in order and without a gap (holes included),
-// until it fails or returns false. Extents are looked up a few at a time into a buffer on the stack, so
-// that no index lock is held while visit() runs.
+// until it fails or returns false. Extents are looked up a few at a time into a buffer on the
+// stack, so that no index lock is held while visit() runs.
 template <typename Visit>
 Result<void> Image::for_each_extent(Sectors from, Sectors to, Visit&& visit) const {
   constexpr size_t kBatch = 16;

@@ -4,14 +4,15 @@
 //          that takes the layout lock exclusively, so that no other write to the sector can come in
 //          between. Clients that respect the advertised minimum of 512 bytes never do this.
 //
-// sparse   writes in place, bytes of any number, where the host's blocks are data already. The first
+// sparse   writes in place, bytes of any number, where the host's blocks are data already. The
+// first
 //          touch of a block (hole or zero extent) fills the whole block: what the request does not
-//          cover is copied up from the layers below. Then the index says "data" for the block, and so
-//          does the host's allocation, which is what overlaybd goes by.
-//          Whoever turns a block into data or into a zero extent holds its range exclusively
-//          (block_locks_), so a copy-up never overwrites a change that completed after it had read.
-//          Writes in place hold theirs shared: one that were still under way when its block is
-//          zeroed and touched again would show its bytes after a later zero had hidden them.
+//          cover is copied up from the layers below. Then the index says "data" for the block, and
+//          so does the host's allocation, which is what overlaybd goes by. Whoever turns a block
+//          into data or into a zero extent holds its range exclusively (block_locks_), so a copy-up
+//          never overwrites a change that completed after it had read. Writes in place hold theirs
+//          shared: one that were still under way when its block is zeroed and touched again would
+//          show its bytes after a later zero had hidden them.
 
 #include <algorithm>
 #include <cstring>
@@ -142,8 +143,8 @@ Result<void> Image::write_first_touch(std::span<const std::byte> data, uint64_t 
     middle_end = last_block_begin;
   }
   if (middle_begin < middle_end) {
-    OBD_TRY(upper_->write_in_place(
-        middle_begin, data.subspan(middle_begin - offset, middle_end - middle_begin)));
+    OBD_TRY(upper_->write_in_place(middle_begin,
+                                   data.subspan(middle_begin - offset, middle_end - middle_begin)));
   }
   return upper_->record_data(Sectors::floor(begin), Sectors::floor(end));
 }

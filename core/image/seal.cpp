@@ -4,10 +4,10 @@
 //   2. the config is replaced by one that lists the file among the lowers and has no upper
 //   3. the index log is removed
 //
-// After a crash before 1 is stable, the pair is still a writable layer (what lies behind its data is
-// dead space). Between 1 and 2 the data file is sealed while the config still calls it the upper:
-// opening it for writing is refused, and sealing again goes on from there. After 2 the image is whole;
-// a left-over index log is never looked at.
+// After a crash before 1 is stable, the pair is still a writable layer (what lies behind its data
+// is dead space). Between 1 and 2 the data file is sealed while the config still calls it the
+// upper: opening it for writing is refused, and sealing again goes on from there. After 2 the image
+// is whole; a left-over index log is never looked at.
 
 #include "core/image/image.h"
 
@@ -19,7 +19,8 @@ Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& c
     return fail(EINVAL, "{}: the image has no upper that could be sealed", config_path);
   }
   if (config.lowers.size() >= kMaxLowers) {
-    return fail(EINVAL, "{}: the image has {} lowers already, and {} are the most; merge some first",
+    return fail(EINVAL,
+                "{}: the image has {} lowers already, and {} are the most; merge some first",
                 config_path, config.lowers.size(), kMaxLowers);
   }
   uint64_t size = 0;
@@ -32,8 +33,8 @@ Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& c
   }
   WritableLayer::Options options;
   options.lowers_size = size;
-  OBD_TRY_ASSIGN(const auto upper, WritableLayer::open(fs, config.upper->data, config.upper->index,
-                                                       options));
+  OBD_TRY_ASSIGN(const auto upper,
+                 WritableLayer::open(fs, config.upper->data, config.upper->index, options));
   std::vector<std::string> warnings = upper->warnings();
   if (!upper->sealed_in_place()) {
     OBD_TRY(upper->flush());

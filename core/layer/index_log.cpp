@@ -31,8 +31,7 @@ lsmt::Entry to_entry(const Extent& extent) {
   return entry;
 }
 
-IndexLog::IndexLog(std::unique_ptr<File> file, Position end)
-    : file_(std::move(file)), end_(end) {}
+IndexLog::IndexLog(std::unique_ptr<File> file, Position end) : file_(std::move(file)), end_(end) {}
 
 Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& path,
                                           const lsmt::Header& header, const LiveIndex& index,

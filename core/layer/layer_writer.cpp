@@ -12,7 +12,8 @@ constexpr size_t kEntriesPerWrite = 16384;  // 256 KiB
 LayerWriter::LayerWriter(FileSystem& fs, std::string path, LayerOptions options)
     : fs_(fs),
       path_(std::move(path)),
-      // Two writers of one target must not share a file: the last to finish would rename half a layer.
+      // Two writers of one target must not share a file: the last to finish would rename half a
+      // layer.
       temporary_path_(path_ + ".tmp-" + Uuid::random().text().substr(0, 8)),
       options_(std::move(options)) {}
 
@@ -23,8 +24,8 @@ Result<std::unique_ptr<LayerWriter>> LayerWriter::create(FileSystem& fs, const s
                 options.virtual_size, kSectorSize, kMaxDiskSize);
   }
   if (options.user_tag.size() > lsmt::kMaxTagSize) {
-    return fail(EINVAL, "{}: a message of {} bytes is longer than the {} that a layer can hold", path,
-                options.user_tag.size(), lsmt::kMaxTagSize);
+    return fail(EINVAL, "{}: a message of {} bytes is longer than the {} that a layer can hold",
+                path, options.user_tag.size(), lsmt::kMaxTagSize);
   }
   OBD_TRY_ASSIGN(const bool taken, fs.exists(path));
   if (taken && !options.overwrite) {
@@ -50,7 +51,8 @@ LayerWriter::~LayerWriter() {
 
 Result<void> LayerWriter::add_entry(const lsmt::Entry& entry) {
   if (entry.offset < next_logical_ || entry.end() > lsmt::kAddressableEnd) {
-    return fail(EINVAL, "{}: sectors {} to {} cannot be added: they must lie between sector {} and {}",
+    return fail(EINVAL,
+                "{}: sectors {} to {} cannot be added: they must lie between sector {} and {}",
                 path_, entry.offset.count(), entry.end().count(), next_logical_.count(),
                 lsmt::kAddressableEnd.count());
   }

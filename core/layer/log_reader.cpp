@@ -56,8 +56,8 @@ class CrcCursor {
   [[nodiscard]] uint32_t crc() const { return crc_; }
 
   Result<void> advance_to(uint64_t record) {
-    std::vector<std::byte> buffer(
-        std::min<uint64_t>(kRecordsPerRead, record - record_) * lsmt::kEntrySize);
+    std::vector<std::byte> buffer(std::min<uint64_t>(kRecordsPerRead, record - record_) *
+                                  lsmt::kEntrySize);
     while (record_ < record) {
       const uint64_t count = std::min<uint64_t>(kRecordsPerRead, record - record_);
       const std::span<std::byte> chunk(buffer.data(), count * lsmt::kEntrySize);
@@ -78,11 +78,11 @@ class CrcCursor {
 struct MarkerFindings {
   bool any_session = false;
   uint64_t last_boot_hash = 0;
-  bool closed = false;       // a valid close marker came after the last session marker
-  uint64_t closed_at = 0;    // that marker's record number
-  uint64_t committed = 0;    // records
+  bool closed = false;     // a valid close marker came after the last session marker
+  uint64_t closed_at = 0;  // that marker's record number
+  uint64_t committed = 0;  // records
   uint32_t committed_crc = lsmt::kLogCrcInit;
-  uint64_t believable = 0;   // within this boot: all, or less after a failed sync
+  uint64_t believable = 0;  // within this boot: all, or less after a failed sync
   bool chain_broken = false;
 };
 
@@ -168,8 +168,10 @@ Result<lsmt::Header> read_log_header(const File& log) {
                 header.flags);
   }
   if (header.is_sealed()) {
-    return fail(EINVAL, "{}: index header: flags {:#x} have the sealed bit, which a writable layer's "
-                "index never has", log.path(), header.flags);
+    return fail(EINVAL,
+                "{}: index header: flags {:#x} have the sealed bit, which a writable layer's "
+                "index never has",
+                log.path(), header.flags);
   }
   if (header.index_offset != lsmt::kHeaderSize) {
     return fail(EINVAL, "{}: index header: index_offset {} is not {}", log.path(),
@@ -196,8 +198,8 @@ Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
   } else if (found.last_boot_hash == boot_hash) {
     scan.trusted_records = std::max(found.believable, found.committed);
     // New markers behind a broken chain would vouch for nothing.
-    scan.must_rewrite = scan.trusted_records != scan.whole_records || torn_bytes != 0 ||
-                        found.chain_broken;
+    scan.must_rewrite =
+        scan.trusted_records != scan.whole_records || torn_bytes != 0 || found.chain_broken;
     scan.session_open = true;
   } else {
     scan.trusted_records = found.committed;
@@ -210,8 +212,8 @@ Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
         log.path(), scan.whole_records - scan.trusted_records, scan.whole_records));
   }
   if (torn_bytes != 0) {
-    scan.warnings.push_back(fmt::format("{}: the last {} bytes are a torn record; they do not count",
-                                        log.path(), torn_bytes));
+    scan.warnings.push_back(fmt::format(
+        "{}: the last {} bytes are a torn record; they do not count", log.path(), torn_bytes));
   }
   return scan;
 }
@@ -233,8 +235,10 @@ Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan,
     }
     if (auto wrong = complaint(entry, bounds)) {
       if (record < scan.committed_records) {
-        return fail(EINVAL, "{}: record {}: {}, although it was committed: the data file is damaged "
-                    "or not this index's", log.path(), record, *wrong);
+        return fail(EINVAL,
+                    "{}: record {}: {}, although it was committed: the data file is damaged "
+                    "or not this index's",
+                    log.path(), record, *wrong);
       }
       if (!first_bad) {
         first_bad = record;

@@ -21,14 +21,14 @@
 namespace obd {
 
 struct LogScan {
-  uint64_t whole_records = 0;      // in the file; bytes after them are a torn record
-  uint64_t trusted_records = 0;    // the prefix that counts
-  uint64_t committed_records = 0;  // the prefix that a valid marker declares stable
-  uint64_t mapping_records = 0;    // of the trusted ones, those that map something
+  uint64_t whole_records = 0;         // in the file; bytes after them are a torn record
+  uint64_t trusted_records = 0;       // the prefix that counts
+  uint64_t committed_records = 0;     // the prefix that a valid marker declares stable
+  uint64_t mapping_records = 0;       // of the trusted ones, those that map something
   uint64_t uncommitted_mappings = 0;  // of these, those not declared stable
-  uint32_t trusted_crc = 0;        // CRC-32C register over the trusted records
-  uint32_t committed_crc = 0;      // and over the committed ones
-  Sectors data_end;                // end of the farthest data that a trusted record names
+  uint32_t trusted_crc = 0;           // CRC-32C register over the trusted records
+  uint32_t committed_crc = 0;         // and over the committed ones
+  Sectors data_end;                   // end of the farthest data that a trusted record names
 
   // The log ends with a session of this boot, so more may be appended as it stands.
   bool session_open = false;
@@ -41,14 +41,14 @@ struct LogScan {
   bool must_rewrite = false;
 
   std::vector<std::string> warnings;  // what does not count because it was never promised
-  std::vector<std::string> losses;    // what does not count although its writer may have promised it
+  std::vector<std::string> losses;  // what does not count although its writer may have promised it
 };
 
 // What a mapping record may point at.
 struct LogBounds {
-  bool sparse = false;        // physical must be logical + 8
-  uint64_t data_size = 0;     // bytes of the data file
-  Sectors disk_end;           // mappings past it are left out
+  bool sparse = false;     // physical must be logical + 8
+  uint64_t data_size = 0;  // bytes of the data file
+  Sectors disk_end;        // mappings past it are left out
 };
 
 // Reads and checks the header of a log; the file is at least 4096 bytes long.
@@ -58,7 +58,8 @@ Result<lsmt::Header> read_log_header(const File& log);
 Result<LogScan> scan_log(const File& log, uint64_t boot_hash);
 
 // Puts the trusted records into the index. Records at the end that point outside the data file are
-// dropped, which scan.losses tells, and leave scan.trusted_records; anywhere else they are an error.
+// dropped, which scan.losses tells, and leave scan.trusted_records; anywhere else they are an
+// error.
 Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan, LiveIndex& index);
 
 }  // namespace obd

@@ -21,8 +21,8 @@ Result<void> fill_data_file(File& file, const lsmt::Header& header) {
 
 Result<void> fill_index_file(FileSystem& fs, const File& file, const lsmt::Header& header) {
   OBD_TRY_ASSIGN(const FileInfo like, file.info());
-  OBD_TRY_ASSIGN(auto draft, IndexLog::prepare(fs, file.path(), header, LiveIndex(),
-                                               header.is_sparse(), like));
+  OBD_TRY_ASSIGN(auto draft,
+                 IndexLog::prepare(fs, file.path(), header, LiveIndex(), header.is_sparse(), like));
   return fs.rename(draft.temporary_path, file.path());
 }
 
@@ -37,8 +37,8 @@ Result<void> create_writable_layer(FileSystem& fs, const std::string& data_path,
   header.uuid = layer.uuid;
   header.parent_uuid = layer.parent_uuid;
   if (!is_aligned(layer.virtual_size, kSectorSize) || layer.virtual_size > kMaxDiskSize) {
-    return fail(EINVAL, "{}: a virtual size of {} bytes is not a multiple of {} up to {}", data_path,
-                layer.virtual_size, kSectorSize, kMaxDiskSize);
+    return fail(EINVAL, "{}: a virtual size of {} bytes is not a multiple of {} up to {}",
+                data_path, layer.virtual_size, kSectorSize, kMaxDiskSize);
   }
 
   OBD_TRY_ASSIGN(const auto data, fs.create(data_path, 0644));

@@ -8,7 +8,8 @@
 namespace obd {
 namespace {
 
-constexpr std::array<unsigned char, 8> kZfileMagic = {0x5A, 0x46, 0x69, 0x6C, 0x65, 0x00, 0x01, 0x00};
+constexpr std::array<unsigned char, 8> kZfileMagic = {0x5A, 0x46, 0x69, 0x6C,
+                                                      0x65, 0x00, 0x01, 0x00};
 constexpr size_t kTarMagicOffset = 257;
 constexpr std::string_view kTarMagic = "ustar";
 constexpr size_t kEntriesPerRead = 16384;  // 256 KiB
@@ -19,13 +20,17 @@ Result<void> refuse_other_containers(const File& file) {
   OBD_TRY_ASSIGN(const size_t got, file.read_at(start, 0));
   if (got >= kTarMagicOffset + kTarMagic.size() &&
       std::memcmp(&start[kTarMagicOffset], kTarMagic.data(), kTarMagic.size()) == 0) {
-    return fail(ENOTSUP, "{}: the layer is a tar file, which this version cannot read; unpack it "
-                "first (tar xf)", file.path());
+    return fail(ENOTSUP,
+                "{}: the layer is a tar file, which this version cannot read; unpack it "
+                "first (tar xf)",
+                file.path());
   }
   if (got >= kZfileMagic.size() &&
       std::memcmp(start.data(), kZfileMagic.data(), kZfileMagic.size()) == 0) {
-    return fail(ENOTSUP, "{}: the layer is a compressed ZFile, which this version cannot read; "
-                "decompress it first (overlaybd-zfile -x)", file.path());
+    return fail(ENOTSUP,
+                "{}: the layer is a compressed ZFile, which this version cannot read; "
+                "decompress it first (overlaybd-zfile -x)",
+                file.path());
   }
   return {};
 }
@@ -44,14 +49,17 @@ Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
   }
   if (trailer.index_offset < lsmt::kHeaderSize || trailer.index_offset > trailer_offset ||
       !is_aligned(trailer.index_offset, kSectorSize)) {
-    return fail(EINVAL, "{}: trailer: index_offset {} is not a multiple of {} between {} and the "
-                "trailer at {}", path, trailer.index_offset, kSectorSize, lsmt::kHeaderSize,
-                trailer_offset);
+    return fail(EINVAL,
+                "{}: trailer: index_offset {} is not a multiple of {} between {} and the "
+                "trailer at {}",
+                path, trailer.index_offset, kSectorSize, lsmt::kHeaderSize, trailer_offset);
   }
   const uint64_t most = (trailer_offset - trailer.index_offset) / lsmt::kEntrySize;
   if (trailer.index_size > most) {
-    return fail(EINVAL, "{}: trailer: index_size {} is more than the {} entries that the file has "
-                "room for", path, trailer.index_size, most);
+    return fail(EINVAL,
+                "{}: trailer: index_size {} is more than the {} entries that the file has "
+                "room for",
+                path, trailer.index_size, most);
   }
   return {};
 }
@@ -65,8 +73,10 @@ Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std
   OBD_TRY(refuse_other_containers(file));
   OBD_TRY_ASSIGN(const FileInfo info, file.info());
   if (info.size < 2 * lsmt::kHeaderSize) {
-    return fail(EINVAL, "{}: {} bytes are too few for an LSMT layer, which has a header and a trailer "
-                "of {} each", path, info.size, lsmt::kHeaderSize);
+    return fail(EINVAL,
+                "{}: {} bytes are too few for an LSMT layer, which has a header and a trailer "
+                "of {} each",
+                path, info.size, lsmt::kHeaderSize);
   }
   OBD_TRY_ASSIGN(const lsmt::Header header, read_block(file, 0, "header"));
   if (!header.is_header() || !header.is_data()) {
@@ -87,8 +97,8 @@ Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std
 Result<void> SealedLayer::load_index() {
   const Sectors data_end = Sectors::floor(trailer_.index_offset);
   Sectors previous_end;
-  std::vector<std::byte> buffer(
-      std::min<uint64_t>(kEntriesPerRead, trailer_.index_size) * lsmt::kEntrySize);
+  std::vector<std::byte> buffer(std::min<uint64_t>(kEntriesPerRead, trailer_.index_size) *
+                                lsmt::kEntrySize);
   // Extents are added as they are checked, so memory follows what is really in the file.
   for (uint64_t number = 0; number < trailer_.index_size;) {
     const uint64_t count = std::min<uint64_t>(kEntriesPerRead, trailer_.index_size - number);
@@ -113,13 +123,15 @@ Result<void> SealedLayer::load_index() {
   }
   extent_count_ = extents_.size();
   if (extent_count_ > lsmt::kMaxUpstreamEntries) {
-    warnings_.push_back(fmt::format("{}: {} index entries are more than the {} that overlaybd opens",
-                                    path(), extent_count_, lsmt::kMaxUpstreamEntries));
+    warnings_.push_back(
+        fmt::format("{}: {} index entries are more than the {} that overlaybd opens", path(),
+                    extent_count_, lsmt::kMaxUpstreamEntries));
   }
   if (trailer_.virtual_size != 0 && previous_end.bytes() > trailer_.virtual_size) {
     warnings_.push_back(fmt::format(
         "{}: the index reaches to byte {}, past the virtual_size {}; what lies past the end of the "
-        "image's disk is not served", path(), previous_end.bytes(), trailer_.virtual_size));
+        "image's disk is not served",
+        path(), previous_end.bytes(), trailer_.virtual_size));
   }
   return {};
 }
@@ -130,14 +142,17 @@ Result<void> SealedLayer::check_entry(uint64_t number, const lsmt::Entry& entry,
     return fail(EINVAL, "{}: index entry {}: length is 0", path(), number);
   }
   if (entry.offset < previous_end) {
-    return fail(EINVAL, "{}: index entry {}: offset {} lies before the end {} of the entry before: "
-                "the index is out of order or overlaps", path(), number, entry.offset.count(),
-                previous_end.count());
+    return fail(EINVAL,
+                "{}: index entry {}: offset {} lies before the end {} of the entry before: "
+                "the index is out of order or overlaps",
+                path(), number, entry.offset.count(), previous_end.count());
   }
   const Sectors physical_end = entry.zeroed ? entry.physical : entry.physical + entry.length;
   if (entry.physical < lsmt::kFirstDataSector || physical_end > data_end) {
-    return fail(EINVAL, "{}: index entry {}: moffset {} with length {} is not within the data area, "
-                "sectors {} to {}", path(), number, entry.physical.count(), entry.length.count(),
+    return fail(EINVAL,
+                "{}: index entry {}: moffset {} with length {} is not within the data area, "
+                "sectors {} to {}",
+                path(), number, entry.physical.count(), entry.length.count(),
                 lsmt::kFirstDataSector.count(), data_end.count());
   }
   return {};

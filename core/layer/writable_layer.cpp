@@ -14,8 +14,8 @@
 // after its payload, so the payload is stable before the marker exists. Records that other threads
 // append meanwhile lie between the noted end and the marker, and do not count until the next one.
 //
-// In a sparse layer a write over what is data already needs no record: the mapping stands, and after
-// a power cut each sector holds the old or the new bytes.
+// In a sparse layer a write over what is data already needs no record: the mapping stands, and
+// after a power cut each sector holds the old or the new bytes.
 //
 // Locks: session_mutex_, then tail_mutex_ or log_mutex_, then index_mutex_. None of them is held
 // across payload I/O; log_mutex_ is held across the 16-byte append.
@@ -255,9 +255,10 @@ void WritableLayer::release_stale_space() {
       const size_t count = find(from, range.to, found);
       for (const Extent& extent : std::span(found).first(count)) {
         if (extent.kind != ExtentKind::zero) continue;
-        // Zeros are served from the index either way; a host that keeps the blocks costs space only.
-        if (!data_->punch_hole({(extent.logical + lsmt::kFirstDataSector).bytes(),
-                                extent.length.bytes()})) {
+        // Zeros are served from the index either way; a host that keeps the blocks costs space
+        // only.
+        if (!data_->punch_hole(
+                {(extent.logical + lsmt::kFirstDataSector).bytes(), extent.length.bytes()})) {
           ++failed_punches_;
         }
       }
@@ -276,10 +277,9 @@ Result<void> WritableLayer::seal() {
   OBD_TRY(flush());
 
   OBD_TRY_ASSIGN(const FileInfo info, data_->info());
-  const uint64_t index_offset =
-      kind_ == UpperKind::sparse
-          ? lsmt::kHeaderSize + virtual_size_
-          : std::max(tail_.bytes(), align_up(info.size, kSectorSize));
+  const uint64_t index_offset = kind_ == UpperKind::sparse
+                                    ? lsmt::kHeaderSize + virtual_size_
+                                    : std::max(tail_.bytes(), align_up(info.size, kSectorSize));
   uint64_t offset = index_offset;
   auto append_index = [&]() -> Result<void> {
     std::vector<std::byte> buffer;
@@ -288,8 +288,9 @@ Result<void> WritableLayer::seal() {
       const size_t count = index_.find(from, lsmt::kAddressableEnd, extents);
       buffer.resize(count * lsmt::kEntrySize);
       for (size_t i = 0; i < count; ++i) {
-        lsmt::encode_entry(to_entry(extents[i]), std::span<std::byte, lsmt::kEntrySize>(
-                                                     &buffer[i * lsmt::kEntrySize], lsmt::kEntrySize));
+        lsmt::encode_entry(to_entry(extents[i]),
+                           std::span<std::byte, lsmt::kEntrySize>(&buffer[i * lsmt::kEntrySize],
+                                                                  lsmt::kEntrySize));
       }
       OBD_TRY(data_->write_at(buffer, offset));
       offset += buffer.size();

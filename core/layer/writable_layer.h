@@ -10,8 +10,8 @@
 // writable_layer.cpp, which also gives the crash argument.
 //
 // Units: Sectors, and bytes where the name says offset or size. Ownership: owns its files and the
-// lock on the data file. Thread-safety: all functions, except that release_stale_space(), seal() and
-// close() want no other call in flight. Errors: EROFS after a failed sync, until the layer is
+// lock on the data file. Thread-safety: all functions, except that release_stale_space(), seal()
+// and close() want no other call in flight. Errors: EROFS after a failed sync, until the layer is
 // opened again; ENOSPC and EIO of the files below.
 
 #pragma once
@@ -60,11 +60,11 @@ class WritableLayer {
 
   struct Stats {
     uint64_t extents = 0;
-    Sectors data, zero;         // named by the index
-    uint64_t dead_bytes = 0;    // in the data area, named by nothing (append; 0 for sparse)
+    Sectors data, zero;       // named by the index
+    uint64_t dead_bytes = 0;  // in the data area, named by nothing (append; 0 for sparse)
     uint64_t log_records = 0;
     uint64_t log_dead_records = 0;
-    uint64_t syncs = 0;         // fdatasync calls
+    uint64_t syncs = 0;  // fdatasync calls
     uint64_t failed_punches = 0;
   };
 
@@ -87,8 +87,8 @@ class WritableLayer {
   // sealed it and left the index file. Writing would ruin it.
   [[nodiscard]] bool sealed_in_place() const { return sealed_in_place_; }
 
-  // Writes must start and end at multiples of this many bytes, or at the end of the disk: the sector
-  // for append, the host file system's block for sparse.
+  // Writes must start and end at multiples of this many bytes, or at the end of the disk: the
+  // sector for append, the host file system's block for sparse.
   [[nodiscard]] uint64_t granularity() const { return granularity_; }
 
   // As LiveIndex.
@@ -118,7 +118,8 @@ class WritableLayer {
   void release_stale_space();
 
   // Appends index and trailer to the data file, so that it is a sealed layer, stable; one that is
-  // sealed in place already is only made stable. The layer takes no more writes. The index log is still there and to be removed by the caller.
+  // sealed in place already is only made stable. The layer takes no more writes. The index log is
+  // still there and to be removed by the caller.
   Result<void> seal();
 
   // Flushes and leaves a log that opens without doubt, rewritten when most of it is dead.
@@ -154,7 +155,7 @@ class WritableLayer {
   const std::string index_path_;
   const Options options_;
   UpperKind kind_ = UpperKind::append;
-  lsmt::Header header_;       // of the data file, with the virtual size in force
+  lsmt::Header header_;  // of the data file, with the virtual size in force
   uint64_t virtual_size_ = 0;
   uint64_t granularity_ = kSectorSize;
   uint64_t boot_hash_ = 0;
@@ -164,7 +165,7 @@ class WritableLayer {
 
   // What load() found, until begin_session() has dealt with it.
   LogScan scan_;
-  FileInfo index_info_;       // of the index file, for its mode and owner
+  FileInfo index_info_;  // of the index file, for its mode and owner
   bool header_outdated_ = false;
 
   std::atomic<bool> session_ready_ = false;
@@ -177,7 +178,7 @@ class WritableLayer {
   mutable std::mutex tail_mutex_;
   Sectors tail_;  // append: where the next data goes
 
-  mutable std::mutex log_mutex_;  // order in the index = order in the log
+  mutable std::mutex log_mutex_;   // order in the index = order in the log
   std::unique_ptr<IndexLog> log_;  // null until a sparse layer without a log is adopted
   mutable SharedMutex index_mutex_;
   LiveIndex index_;

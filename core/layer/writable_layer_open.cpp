@@ -4,15 +4,16 @@
 // index. Whatever must be put right before something can be appended waits for begin_session():
 //
 //   data file   an append file whose length is no multiple of a sector is lengthened to one; a
-//               sparse file shorter than its disk is lengthened; the virtual size goes into the header
+//               sparse file shorter than its disk is lengthened; the virtual size goes into the
+//               header
 //   log         is written anew (synced under a temporary name, renamed, folder synced) when
 //               part of it does not count, when another writer's records end it, or when a sparse
 //               layer has none yet. The data it names is synced first, so the new log may claim
 //               that everything in it is stable.
 //   session     a marker with this boot's id is appended, unless the last session was of this boot
 //   device      data file, log and folder are synced: a killed process may have left any of them in
-//               the page cache only. So no record of this session can be on disk without the marker,
-//               and none can depend on a name or a marker that a power cut takes back.
+//               the page cache only. So no record of this session can be on disk without the
+//               marker, and none can depend on a name or a marker that a power cut takes back.
 //
 // A crash between any two of these steps leaves the old state or the new, and the next open finds
 // either.
@@ -57,8 +58,7 @@ Result<std::unique_ptr<WritableLayer>> WritableLayer::open(FileSystem& fs,
                                                            const Options& options) {
   // The log is replaced by renaming, which must replace the file and not a link to it.
   OBD_TRY_ASSIGN(std::string real_index_path, fs.canonical(index_path));
-  std::unique_ptr<WritableLayer> layer(
-      new WritableLayer(fs, std::move(real_index_path), options));
+  std::unique_ptr<WritableLayer> layer(new WritableLayer(fs, std::move(real_index_path), options));
   OBD_TRY(layer->load(data_path));
   return layer;
 }
@@ -82,8 +82,8 @@ Result<void> WritableLayer::load(const std::string& data_path) {
     return fail(EINVAL, "{}: data and index of the upper are the same file", data_->path());
   }
   if (kind_ == UpperKind::sparse) granularity_ = choose_granularity(data_info.block_size);
-  tail_ = Sectors::floor(
-      align_up(std::max<uint64_t>(data_info.size, lsmt::kHeaderSize), kBlockSize));
+  tail_ =
+      Sectors::floor(align_up(std::max<uint64_t>(data_info.size, lsmt::kHeaderSize), kBlockSize));
 
   if (kind_ == UpperKind::sparse && index_info_.size == 0) {
     virtual_size_ = header_.virtual_size != 0 ? header_.virtual_size : options_.lowers_size;
@@ -114,14 +114,17 @@ Result<void> WritableLayer::load_data_header() {
                 data_->path(), header_.flags);
   }
   if (header_.is_sealed()) {
-    return fail(EINVAL, "{}: header: flags {:#x} say that the layer is sealed; it can only be a lower",
+    return fail(EINVAL,
+                "{}: header: flags {:#x} say that the layer is sealed; it can only be a lower",
                 data_->path(), header_.flags);
   }
   kind_ = header_.is_sparse() ? UpperKind::sparse : UpperKind::append;
   if (const uint32_t unknown = header_.unknown_flags()) {
     if (options_.access == Access::read_write) {
-      return fail(ENOTSUP, "{}: header: flags {:#x} have the unknown bits {:#x}, so the layer can "
-                  "only be opened read-only", data_->path(), header_.flags, unknown);
+      return fail(ENOTSUP,
+                  "{}: header: flags {:#x} have the unknown bits {:#x}, so the layer can "
+                  "only be opened read-only",
+                  data_->path(), header_.flags, unknown);
     }
     warnings_.push_back(fmt::format("{}: header: flags {:#x} have the unknown bits {:#x}",
                                     data_->path(), header_.flags, unknown));
@@ -137,23 +140,26 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   OBD_TRY_ASSIGN(const lsmt::Header log_header, read_log_header(*log_file));
   if (const uint32_t unknown = log_header.unknown_flags()) {
     if (options_.access == Access::read_write) {
-      return fail(ENOTSUP, "{}: index header: flags {:#x} have the unknown bits {:#x}, so the layer "
-                  "can only be opened read-only", log_file->path(), log_header.flags, unknown);
+      return fail(ENOTSUP,
+                  "{}: index header: flags {:#x} have the unknown bits {:#x}, so the layer "
+                  "can only be opened read-only",
+                  log_file->path(), log_header.flags, unknown);
     }
     warnings_.push_back(fmt::format("{}: index header: flags {:#x} have the unknown bits {:#x}",
                                     log_file->path(), log_header.flags, unknown));
   }
   if (log_header.uuid != header_.uuid) {
-    return fail(EINVAL, "{}: index header: uuid {} is not the uuid {} of {}: the files belong to "
-                "different layers", log_file->path(), log_header.uuid.text(), header_.uuid.text(),
-                data_->path());
+    return fail(EINVAL,
+                "{}: index header: uuid {} is not the uuid {} of {}: the files belong to "
+                "different layers",
+                log_file->path(), log_header.uuid.text(), header_.uuid.text(), data_->path());
   }
 
   if (log_header.virtual_size != 0 && header_.virtual_size != 0 &&
       log_header.virtual_size != header_.virtual_size) {
-    warnings_.push_back(fmt::format("{}: index header: virtual_size {} is not the {} of {}; it wins",
-                                    log_file->path(), log_header.virtual_size, header_.virtual_size,
-                                    data_->path()));
+    warnings_.push_back(fmt::format(
+        "{}: index header: virtual_size {} is not the {} of {}; it wins", log_file->path(),
+        log_header.virtual_size, header_.virtual_size, data_->path()));
   }
   // The index header's size comes first, as for overlaybd; then the data header's; a layer made for
   // any size takes that of its lowers.
@@ -190,8 +196,8 @@ Result<void> WritableLayer::adopt_allocated_ranges() {
     OBD_TRY_ASSIGN(const auto run, data_->next_data(offset));
     if (!run) return {};
     Sectors from = Sectors::floor(run->offset) - lsmt::kFirstDataSector;
-    const Sectors to = std::min(
-        Sectors::ceil(run->offset + run->length) - lsmt::kFirstDataSector, disk_end);
+    const Sectors to =
+        std::min(Sectors::ceil(run->offset + run->length) - lsmt::kFirstDataSector, disk_end);
     while (from < to) {
       const Sectors part = std::min(lsmt::kMaxAlignedLength, to - from);
       index_.reserve(1);
@@ -212,7 +218,8 @@ Result<bool> WritableLayer::ends_in_own_trailer() const {
   OBD_TRY(read_exactly(*data_, bytes, trailer_offset));
   if (!lsmt::has_magic(bytes)) return false;
   const auto trailer = lsmt::decode_header(bytes, data_->path() + ": trailer");
-  if (!trailer || trailer->is_header() || !trailer->is_data() || !trailer->is_sealed()) return false;
+  if (!trailer || trailer->is_header() || !trailer->is_data() || !trailer->is_sealed())
+    return false;
   const Sectors data_end = kind_ == UpperKind::sparse
                                ? lsmt::kFirstDataSector + Sectors::floor(virtual_size_)
                                : std::max(scan_.data_end, lsmt::kFirstDataSector);
@@ -283,8 +290,8 @@ Result<void> WritableLayer::mend_data_file() {
 
 Result<void> WritableLayer::rewrite_log() {
   OBD_TRY(sync_data());
-  auto draft = IndexLog::prepare(fs_, index_path_, header_, index_,
-                                 kind_ == UpperKind::sparse, index_info_);
+  auto draft =
+      IndexLog::prepare(fs_, index_path_, header_, index_, kind_ == UpperKind::sparse, index_info_);
   if (!draft) return std::unexpected<Error>(std::move(draft).error());
   // From here on either log may be the one that a crash leaves, so a failure ends writing.
   auto installed = IndexLog::install(fs_, index_path_, std::move(*draft));

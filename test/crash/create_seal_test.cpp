@@ -172,7 +172,10 @@ void seal_and_fail(uint64_t seed, UpperKind kind, Operation operation, size_t pr
     const auto sealed = seal_image(fs, path);
     const bool hit = fs.faults_hit() > 0;
     fs.clear_faults();
-    const std::string where = fmt::format("{} operation {} of kind {}, prefix {}: {} ", kind == UpperKind::append ? "append" : "sparse", nth, static_cast<int>(operation), prefix, sealed ? "sealed" : sealed.error().message);
+    const std::string where = fmt::format("{} operation {} of kind {}, prefix {}: {} ",
+                                          kind == UpperKind::append ? "append" : "sparse", nth,
+                                          static_cast<int>(operation), prefix,
+                                          sealed ? "sealed" : sealed.error().message);
     require(sealed.has_value() || hit, where + "failed without a reason");
     require(read_image(fs, path, Access::read_only) == model.newest(), where + "content was lost");
     if (expect_value(load_config(fs, path)).upper) (void)expect_value(seal_image(fs, path));
