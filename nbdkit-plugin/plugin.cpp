@@ -134,6 +134,10 @@ obd::Result<void> open_image() {
   }
   if (!image) return std::unexpected(image.error());
   server.image = std::move(*image);
+  OBD_TRY_ASSIGN(const auto layers, server.image->layers());
+  for (const obd::LayerInfo& layer : layers) {
+    for (const std::string& warning : layer.warnings) nbdkit_error("warning: %s", warning.c_str());
+  }
   return {};
 }
 

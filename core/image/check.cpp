@@ -107,7 +107,6 @@ Result<CheckReport> check_image_or_layer(FileSystem& fs, const std::string& path
         {true, fmt::format("{}: {} lowers are more than the {} that an image can have", path,
                            config->lowers.size(), kMaxLowers)});
   }
-  const size_t before = report.findings.size();
   uint64_t lowers_size = 0;
   Uuid below;
   for (const std::string& lower : config->lowers) {
@@ -123,7 +122,9 @@ Result<CheckReport> check_image_or_layer(FileSystem& fs, const std::string& path
   if (config->upper) check_upper(fs, *config, lowers_size, below, force_share, report);
 
   // Each part is right; what is left is whether they make an image together.
-  if (report.findings.size() == before && report.complete) {
+  const bool any_wrong = std::any_of(report.findings.begin(), report.findings.end(),
+                                     [](const Finding& finding) { return finding.wrong; });
+  if (!any_wrong && report.complete) {
     OpenOptions look{Access::read_only, force_share};
     if (const auto image = Image::open(fs, *config, look); !image) add_error(image.error(), report);
   }

@@ -8,6 +8,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr uint64_t kMaxConfigSize = 16 * 1024 * 1024;
+// What is read is written again by recursion.
+constexpr int kMaxConfigDepth = 64;
 
 // Keys of a lower or an upper that map it into another blob (turboOCI).
 constexpr std::array<const char*, 4> kTurboOciKeys = {"targetFile", "targetDigest", "gzipIndex",
@@ -25,8 +27,17 @@ Result<Json> parse(FileSystem& fs, const std::string& path) {
                 path, kMaxConfigSize);
   }
   if (!text) return std::unexpected<Error>(text.error());
+  bool too_deep = false;
+  const auto watch_depth = [&](int depth, Json::parse_event_t, const Json&) {
+    too_deep = too_deep || depth > kMaxConfigDepth;
+    return !too_deep;
+  };
   try {
-    Json json = Json::parse(*text);
+    Json json = Json::parse(*text, watch_depth);
+    if (too_deep) {
+      return fail(EINVAL, "{}: nested deeper than {} levels, which no image's config is", path,
+                  kMaxConfigDepth);
+    }
     if (!json.is_object()) {
       return fail(EINVAL, "{}: the config is {}, not a JSON object", path, json.type_name());
     }
@@ -150,6 +161,22 @@ Result<ImageConfig> load_config(FileSystem& fs, const std::string& path) {
   return config;
 }
 
+Result<std::optional<std::string>> image_file_at(FileSystem& fs, const ImageConfig& config,
+                                                 const std::string& path) {
+  OBD_TRY_ASSIGN(const auto wanted_file, fs.open(path, Access::read_only));
+  OBD_TRY_ASSIGN(const FileInfo wanted, wanted_file->info());
+  std::vector<std::string> own = config.lowers;
+  own.push_back(config.path);
+  if (config.upper) own.insert(own.end(), {config.upper->data, config.upper->index});
+  for (const std::string& candidate : own) {
+    const auto file = fs.open(candidate, Access::read_only);
+    if (!file) continue;  // whoever opens the image will say so
+    OBD_TRY_ASSIGN(const FileInfo info, (*file)->info());
+    if (info.device == wanted.device && info.inode == wanted.inode) return candidate;
+  }
+  return std::nullopt;
+}
+
 std::string find_result_file(FileSystem& fs, const std::string& path) {
   const auto json = parse(fs, path);
   if (!json) return "";
@@ -174,7 +201,10 @@ Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path) {
   OBD_TRY_ASSIGN(Json json, parse(fs, path));
   OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", path + ": upper"));
   if (json["lowers"].is_null()) json["lowers"] = Json::array();
-  json["lowers"].push_back({{"file", data}});
+  Json& lowers = json["lowers"];
+  // An acceleration layer stays the topmost entry, which is how it is told from the others.
+  const bool accelerated = !lowers.empty() && json.value("accelerationLayer", false);
+  lowers.insert(accelerated ? lowers.end() - 1 : lowers.end(), Json{{"file", data}});
   json.erase("upper");
   return replace_file(fs, path, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }

@@ -34,6 +34,10 @@ Result<ImageConfig> load_config(FileSystem& fs, const std::string& path);
 // Only the resultFile of a config that load_config refuses; empty when it cannot be told.
 std::string find_result_file(FileSystem& fs, const std::string& path);
 
+// Which file of the image, if any, `path` is another name of; `path` must exist.
+Result<std::optional<std::string>> image_file_at(FileSystem& fs, const ImageConfig& config,
+                                                 const std::string& path);
+
 // Rewrites a config that load_config accepts: its upper's data file becomes the topmost lower. All
 // other keys stay.
 Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path);

@@ -28,6 +28,17 @@ bool continues(const ImageExtent& run, const ImageExtent& next) {
   return run.kind == ExtentKind::zero || run.physical + run.length == next.physical;
 }
 
+// A resultFile is replaced without a look at what it holds, so it must not be part of the image.
+Result<void> refuse_own_file(FileSystem& fs, const std::string& result_file,
+                             const ImageConfig& config) {
+  OBD_TRY_ASSIGN(const bool there, fs.exists(result_file));
+  if (!there) return {};
+  OBD_TRY_ASSIGN(const auto own, image_file_at(fs, config, result_file));
+  if (!own) return {};
+  return fail(EINVAL, "{}: resultFile {} is the same file as {}, a part of the image", config.path,
+              result_file, *own);
+}
+
 Result<std::unique_ptr<Image>> report_result(FileSystem& fs, const std::string& result_file,
                                              Result<std::unique_ptr<Image>> opened) {
   if (result_file.empty()) return opened;
@@ -60,6 +71,7 @@ Result<std::unique_ptr<Image>> Image::open(FileSystem& fs, const std::string& co
     return report_result(fs, result_file, std::move(failed));
   }
   const std::string result_file = report ? config->result_file : "";
+  if (!result_file.empty()) OBD_TRY(refuse_own_file(fs, result_file, *config));
   return report_result(fs, result_file, open(fs, *config, options));
 }
 
@@ -140,6 +152,7 @@ Result<void> Image::check_range(uint64_t offset, uint64_t length, int past_end) 
 Result<void> Image::read(std::span<std::byte> out, uint64_t offset) const {
   OBD_TRY(check_range(offset, out.size(), EINVAL));
   counters_->count(counters_->reads, counters_->read_bytes, out.size());
+  if (out.empty()) return {};
   const std::shared_lock layout(layout_mutex_);
   return read_locked(out, offset);
 }

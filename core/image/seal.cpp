@@ -1,6 +1,6 @@
 // Sealing an image: its writable layer becomes its topmost sealed layer, in place.
 //
-//   1. index and trailer are appended to the data file and synced
+//   1. the index is appended to the data file and synced, then the trailer, and synced
 //   2. the config is replaced by one that lists the file among the lowers and has no upper
 //   3. the index log is removed
 //
@@ -45,6 +45,8 @@ Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& c
     warnings.push_back(fmt::format("{}: {} index entries are more than the {} that overlaybd opens",
                                    config.upper->data, extents, lsmt::kMaxUpstreamEntries));
   }
+  // The log is given up only for a layer that opens.
+  OBD_TRY(SealedLayer::open(fs, config.upper->data));
   OBD_TRY(turn_upper_into_lower(fs, config_path));
   OBD_TRY(fs.remove(upper->index_path()));
   OBD_TRY(fs.sync_directory(directory_of(upper->index_path())));

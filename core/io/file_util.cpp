@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "core/base/uuid.h"
 #include "core/io/file.h"
 
 namespace obd {
@@ -61,15 +62,12 @@ Result<void> replace_file(FileSystem& fs, const std::string& path, std::string_v
     OBD_TRY_ASSIGN(const auto old, fs.open(target, Access::read_only));
     OBD_TRY_ASSIGN(model, old->info());
   }
-  const std::string temporary = target + ".tmp";
-  if (auto removed = fs.remove(temporary); !removed && removed.error().code != ENOENT) {
-    return removed;
-  }
-
+  // A name of its own: whatever else bears a fixed one need not be ours to replace.
+  const std::string temporary = target + ".tmp-" + Uuid::random().text().substr(0, 8);
   auto written = write_new_file(fs, temporary, content, model);
   if (written) written = fs.rename(temporary, target);
   if (!written) {
-    // The first error is the one to tell; what stays behind is removed by the next try.
+    // The first error is the one to tell.
     static_cast<void>(fs.remove(temporary));
     return written;
   }

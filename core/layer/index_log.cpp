@@ -31,15 +31,15 @@ lsmt::Entry to_entry(const Extent& extent) {
   return entry;
 }
 
-IndexLog::IndexLog(std::unique_ptr<File> file, Position end) : file_(std::move(file)), end_(end) {}
+IndexLog::IndexLog(std::unique_ptr<File> file, Position end)
+    : file_(std::move(file)), end_(end), after_last_marker_(end.records) {}
 
 Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& path,
                                           const lsmt::Header& header, const LiveIndex& index,
                                           bool sparse, const FileInfo& like) {
   Draft draft;
-  draft.temporary_path = path + ".tmp";
-  OBD_TRY_ASSIGN(const bool leftover, fs.exists(draft.temporary_path));
-  if (leftover) OBD_TRY(fs.remove(draft.temporary_path));
+  // A name of its own: whatever else bears a fixed one need not be ours to replace.
+  draft.temporary_path = path + ".tmp-" + Uuid::random().text().substr(0, 8);
   OBD_TRY_ASSIGN(draft.file, fs.create(draft.temporary_path, 0600));
 
   auto write = [&]() -> Result<void> {
@@ -130,15 +130,34 @@ Result<void> IndexLog::append_session(uint64_t boot_hash) {
   return append_bytes(bytes, 0);
 }
 
+void IndexLog::distrust(const Position& covered) {
+  if (append_marker(lsmt::MarkerKind::distrust, covered)) return;
+  // A full host can still take a record over an old one. The newest is not to be believed anyway,
+  // unless it is the marker that vouches for what is.
+  if (end_.records == 0 || end_.records == after_last_marker_) return;
+  const uint64_t last = end_.records - 1;
+  const uint64_t distance = std::min(last - covered.records, lsmt::kMaxDistance);
+  std::array<std::byte, lsmt::kEntrySize> bytes;
+  lsmt::encode_marker(
+      make_marker(lsmt::MarkerKind::distrust, static_cast<uint32_t>(distance), covered.crc), bytes);
+  // If even this fails, there is nothing more that can be written down.
+  (void)file_->write_at(bytes, lsmt::kHeaderSize + last * lsmt::kEntrySize);
+}
+
 Result<void> IndexLog::append_marker(lsmt::MarkerKind kind, const Position& covered) {
-  const uint64_t distance = end_.records - covered.records;
+  uint64_t distance = end_.records - covered.records;
+  // A distrust marker whose reach is not the covered prefix fails its check, and a reader then
+  // believes committed records only, which is what it is for.
+  if (kind == lsmt::MarkerKind::distrust) distance = std::min(distance, lsmt::kMaxDistance);
   if (distance > lsmt::kMaxDistance) {
     return fail(EAGAIN, "{}: {} records were appended during one sync, more than a marker can span",
                 file_->path(), distance);
   }
   std::array<std::byte, lsmt::kEntrySize> bytes;
   lsmt::encode_marker(make_marker(kind, static_cast<uint32_t>(distance), covered.crc), bytes);
-  return append_bytes(bytes, 0);
+  OBD_TRY(append_bytes(bytes, 0));
+  after_last_marker_ = end_.records;
+  return {};
 }
 
 }  // namespace obd

@@ -4,7 +4,7 @@
 // to where it was. A log that cannot be cut back refuses everything from then on.
 //
 // Units: records are counted from 0, the first entry after the header. Ownership: owns its file.
-// Thread-safety: none for append_* and position(), the owner locks; sync() may run beside
+// Thread-safety: none for append_*, distrust(), position() and broken(), the owner locks; sync() may run beside
 // them. Errors: those of the file below; EIO once the log is broken.
 
 #pragma once
@@ -49,10 +49,14 @@ class IndexLog {
                                                    Draft draft);
 
   [[nodiscard]] Position position() const { return end_; }
+  // An append failed and could not be undone, so part of it may stand behind the log's end.
+  [[nodiscard]] bool broken() const { return broken_; }
   [[nodiscard]] File& file() { return *file_; }
 
   Result<void> append(std::span<const lsmt::Entry> mappings);
   Result<void> append_session(uint64_t boot_hash);
+  // A sync failed: writes down, as well as the host still can, that only `covered` may be believed.
+  void distrust(const Position& covered);
   // kind: commit, close or distrust; `covered` is the prefix that the marker speaks of.
   Result<void> append_marker(lsmt::MarkerKind kind, const Position& covered);
 
@@ -64,6 +68,7 @@ class IndexLog {
 
   std::unique_ptr<File> file_;
   Position end_;
+  uint64_t after_last_marker_;  // records; the newest marker is right before it, if it is known
   bool broken_ = false;
 };
 

@@ -211,6 +211,13 @@ Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
         "failed; they do not count",
         log.path(), scan.whole_records - scan.trusted_records, scan.whole_records));
   }
+  if (found.chain_broken && scan.trusted_records == scan.whole_records) {
+    // A killed process leaves a torn end, a power cut another boot id; neither leaves this.
+    scan.losses.push_back(fmt::format(
+        "{}: a marker's check value does not fit the records before it: a record has been changed "
+        "or damaged since it was written",
+        log.path()));
+  }
   if (torn_bytes != 0) {
     scan.warnings.push_back(fmt::format(
         "{}: the last {} bytes are a torn record; they do not count", log.path(), torn_bytes));

@@ -48,4 +48,10 @@ std::vector<SectorRange> StaleRanges::take_ready(size_t most) {
   return taken;
 }
 
+void StaleRanges::put_back(SectorRange range) {
+  const std::lock_guard lock(mutex_);
+  ready_.push_back(range);
+  has_ready_ = true;
+}
+
 }  // namespace obd

@@ -34,6 +34,8 @@ class StaleRanges {
   [[nodiscard]] bool has_ready() const { return has_ready_; }
   // Moves out at most `most` ready ranges.
   std::vector<SectorRange> take_ready(size_t most);
+  // What of a taken range is still to be done.
+  void put_back(SectorRange range);
 
  private:
   struct Waiting {

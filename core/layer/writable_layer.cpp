@@ -30,7 +30,8 @@ namespace obd {
 namespace {
 
 constexpr size_t kRecordBatch = 64;
-constexpr size_t kPunchBatch = 64;
+// Extents that are looked at for one hold of the layout lock.
+constexpr size_t kPunchBatch = 256;
 // Longest write in entries: 8 x 8 MiB, twice the largest request of an NBD client.
 constexpr size_t kEntriesPerWrite = 8;
 // A log within one block of the host is not worth rewriting.
@@ -46,7 +47,7 @@ Result<void> WritableLayer::check_usable() const {
     return fail(EROFS, "{}: the layer is sealed", data_->path());
   }
   if (failed_) {
-    return fail(EROFS, "{}: read-only until it is opened again, because a sync failed ({})",
+    return fail(EROFS, "{}: read-only until it is opened again, because a change could not be made safe ({})",
                 data_->path(), failure_);
   }
   return {};
@@ -94,19 +95,24 @@ void WritableLayer::release(Sectors physical, Sectors length) {
 Result<void> WritableLayer::record(std::span<const lsmt::Entry> entries) {
   while (!entries.empty()) {
     const auto batch = entries.first(std::min(entries.size(), kRecordBatch));
-    const std::lock_guard log_lock(log_mutex_);
-    OBD_TRY(check_usable());
-    {
-      const std::unique_lock index_lock(index_mutex_);
-      index_.reserve(batch.size());
-    }
-    OBD_TRY(log_->append(batch));
-    const std::unique_lock index_lock(index_mutex_);
-    for (const lsmt::Entry& entry : batch) {
-      index_.insert({entry.offset, entry.length, entry.zeroed ? Sectors() : entry.physical,
-                     entry.zeroed ? ExtentKind::zero : ExtentKind::data, kUpperLayer});
-    }
+    OBD_TRY(give_up_if_log_broke(append_entries(batch)));
     entries = entries.subspan(batch.size());
+  }
+  return {};
+}
+
+Result<void> WritableLayer::append_entries(std::span<const lsmt::Entry> entries) {
+  const std::lock_guard log_lock(log_mutex_);
+  OBD_TRY(check_usable());
+  {
+    const std::unique_lock index_lock(index_mutex_);
+    index_.reserve(entries.size());
+  }
+  OBD_TRY(log_->append(entries));
+  const std::unique_lock index_lock(index_mutex_);
+  for (const lsmt::Entry& entry : entries) {
+    index_.insert({entry.offset, entry.length, entry.zeroed ? Sectors() : entry.physical,
+                   entry.zeroed ? ExtentKind::zero : ExtentKind::data, kUpperLayer});
   }
   return {};
 }
@@ -137,7 +143,8 @@ Result<void> WritableLayer::write(Sectors logical, std::span<const std::byte> da
     return record(std::span(entries).first(count));
   };
   auto stored = store();
-  if (!stored) release(physical, length);
+  // A record that may have stayed in a broken log names this space: it keeps the new bytes.
+  if (!stored && !failed_) release(physical, length);
   return stored;
 }
 
@@ -163,33 +170,40 @@ Result<void> WritableLayer::record_data(Sectors from, Sectors to) {
 Result<void> WritableLayer::zero(Sectors logical, Sectors length, bool below_is_zero) {
   OBD_TRY(check_usable());
   OBD_TRY(ensure_session());
+  const Extent extent{logical, length, Sectors(), ExtentKind::zero, kUpperLayer};
+  return give_up_if_log_broke(zero_unless_zero(extent, below_is_zero));
+}
+
+Result<void> WritableLayer::zero_unless_zero(const Extent& extent, bool below_is_zero) {
   const std::lock_guard log_lock(log_mutex_);
   OBD_TRY(check_usable());
-  const Sectors end = logical + length;
   {
     const std::unique_lock index_lock(index_mutex_);
     std::array<Extent, 16> found;
-    const size_t count = index_.find(logical, end, found);
+    const size_t count = index_.find(extent.logical, extent.end(), found);
     const bool any_data = count == found.size() ||
                           std::any_of(found.begin(), found.begin() + static_cast<ptrdiff_t>(count),
                                       [](const Extent& e) { return e.kind == ExtentKind::data; });
     const bool zero_already =
-        !any_data && (below_is_zero || index_.is_all(ExtentKind::zero, logical, end));
+        !any_data &&
+        (below_is_zero || index_.is_all(ExtentKind::zero, extent.logical, extent.end()));
     if (zero_already) return {};
     index_.reserve(1);
   }
-  const Extent extent{logical, length, Sectors(), ExtentKind::zero, kUpperLayer};
   const lsmt::Entry entry = to_entry(extent);
   OBD_TRY(log_->append(std::span(&entry, 1)));
   {
     const std::unique_lock index_lock(index_mutex_);
     index_.insert(extent);
   }
-  if (kind_ == UpperKind::sparse) stale_.add({logical, end}, log_->position().mappings);
+  if (kind_ == UpperKind::sparse) {
+    stale_.add({extent.logical, extent.end()}, log_->position().mappings);
+  }
   return {};
 }
 
-Result<void> WritableLayer::give_up(Error reason) {
+// Ends writing until the layer is opened again.
+Result<void> WritableLayer::give_up(Error reason, bool sync_failed) {
   const std::lock_guard log_lock(log_mutex_);
   if (!failed_) {
     try {
@@ -198,19 +212,28 @@ Result<void> WritableLayer::give_up(Error reason) {
       // Failing matters more than saying why.
     }
     failed_ = true;
-    // So that the next open believes only what was stable before. If even this fails, there is
-    // nothing more that can be written down. Without a session nothing came after that.
-    if (log_ && scan_.session_open) {
-      (void)log_->append_marker(lsmt::MarkerKind::distrust, stable_);
-    }
+    // So that the next open believes only what was stable before. Without a session nothing came
+    // after that, and a log that waits to be rewritten must stay as it is: its end holds the marker
+    // that vouches for the rest.
+    if (sync_failed && log_ && scan_.session_open && !scan_.must_rewrite) log_->distrust(stable_);
   }
   return std::unexpected<Error>(std::move(reason));
+}
+
+// Newer records must not come to stand before the remains of a failed append.
+Result<void> WritableLayer::give_up_if_log_broke(Result<void> appended) {
+  if (appended) return appended;
+  {
+    const std::lock_guard log_lock(log_mutex_);
+    if (!log_->broken()) return appended;
+  }
+  return give_up(std::move(appended).error(), false);
 }
 
 Result<void> WritableLayer::sync_data() {
   if (!data_dirty_.exchange(false)) return {};
   ++syncs_;
-  if (auto synced = data_->sync(); !synced) return give_up(std::move(synced).error());
+  if (auto synced = data_->sync(); !synced) return give_up(std::move(synced).error(), true);
   return {};
 }
 
@@ -228,7 +251,7 @@ Result<void> WritableLayer::flush_round(lsmt::MarkerKind kind) {
     OBD_TRY(log_->append_marker(kind, covered));
   }
   ++syncs_;
-  if (auto synced = log_->sync(); !synced) return give_up(std::move(synced).error());
+  if (auto synced = log_->sync(); !synced) return give_up(std::move(synced).error(), true);
   stable_ = covered;
   stale_.became_stable(covered.mappings);
   return {};
@@ -250,9 +273,11 @@ Result<void> WritableLayer::flush() {
 
 void WritableLayer::release_stale_space() {
   std::array<Extent, 64> found;
-  for (const SectorRange& range : stale_.take_ready(kPunchBatch)) {
-    for (Sectors from = range.from; from < range.to;) {
-      const size_t count = find(from, range.to, found);
+  size_t budget = kPunchBatch;
+  for (SectorRange range : stale_.take_ready(kPunchBatch)) {
+    while (range.from < range.to && budget > 0) {
+      const size_t most = std::min(budget, found.size());
+      const size_t count = find(range.from, range.to, std::span(found).first(most));
       for (const Extent& extent : std::span(found).first(count)) {
         if (extent.kind != ExtentKind::zero) continue;
         // Zeros are served from the index either way; a host that keeps the blocks costs space
@@ -262,8 +287,10 @@ void WritableLayer::release_stale_space() {
           ++failed_punches_;
         }
       }
-      from = count == found.size() ? found.back().end() : range.to;
+      budget -= count;
+      range.from = count == most ? found[count - 1].end() : range.to;
     }
+    if (range.from < range.to) stale_.put_back(range);
   }
 }
 
@@ -301,6 +328,10 @@ Result<void> WritableLayer::seal() {
     OBD_TRY(data_->write_at(padding, offset));
     offset += padding.size();
 
+    // The trailer alone says that the layer is sealed, so all else is stable before it is there.
+    ++syncs_;
+    OBD_TRY(data_->sync());
+
     lsmt::Header trailer = header_;
     trailer.flags = lsmt::kFlagData | lsmt::kFlagSealed | (header_.flags & lsmt::kFlagSparse);
     trailer.index_offset = index_offset;
@@ -313,7 +344,7 @@ Result<void> WritableLayer::seal() {
   if (auto appended = append_index(); !appended) {
     // Still a writable pair; what was appended is cut off again, or is dead space if that fails.
     (void)data_->truncate(std::max(info.size, lsmt::kHeaderSize));
-    return give_up(std::move(appended).error());
+    return give_up(std::move(appended).error(), false);
   }
   sealed_in_place_ = true;
   return {};

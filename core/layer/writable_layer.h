@@ -148,7 +148,10 @@ class WritableLayer {
   Result<void> record(std::span<const lsmt::Entry> entries);
   Result<void> flush_round(lsmt::MarkerKind kind);
   Result<void> sync_data();
-  Result<void> give_up(Error reason);
+  Result<void> append_entries(std::span<const lsmt::Entry> entries);
+  Result<void> zero_unless_zero(const Extent& extent, bool below_is_zero);
+  Result<void> give_up(Error reason, bool sync_failed);
+  Result<void> give_up_if_log_broke(Result<void> appended);
   [[nodiscard]] bool log_is_mostly_dead() const;
 
   FileSystem& fs_;

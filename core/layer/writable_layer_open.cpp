@@ -268,7 +268,7 @@ Result<void> WritableLayer::settle() {
     }
     return fs_.sync_directory(directory_of(index_path_));
   };
-  if (auto settled = settle_log(); !settled) return give_up(std::move(settled).error());
+  if (auto settled = settle_log(); !settled) return give_up(std::move(settled).error(), true);
   settled_ = true;
   return {};
 }
@@ -295,7 +295,7 @@ Result<void> WritableLayer::rewrite_log() {
   if (!draft) return std::unexpected<Error>(std::move(draft).error());
   // From here on either log may be the one that a crash leaves, so a failure ends writing.
   auto installed = IndexLog::install(fs_, index_path_, std::move(*draft));
-  if (!installed) return give_up(std::move(installed).error());
+  if (!installed) return give_up(std::move(installed).error(), false);
   const std::lock_guard log_lock(log_mutex_);
   log_ = std::move(*installed);
   stable_ = log_->position();

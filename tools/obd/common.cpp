@@ -52,10 +52,11 @@ Result<void> refuse_taken(FileSystem& fs, const std::string& path, bool force) {
   OBD_TRY_ASSIGN(const bool taken, fs.exists(path));
   if (!taken) return {};
   if (!force) return fail(EEXIST, "{}: exists already: use --force to replace it", path);
-  // Renaming over a device would replace its name, not its content. Opening refuses what is no
-  // regular file.
-  OBD_TRY(fs.open(path, Access::read_only));
-  return {};
+  // Renaming over a device would replace its name, not its content: opening refuses what is no
+  // regular file. A layer that is being served is locked, and its server would go on writing to a
+  // file without a name.
+  OBD_TRY_ASSIGN(const auto file, fs.open(path, Access::read_write));
+  return file->lock(LockMode::exclusive);
 }
 
 void add_force_share(CLI::App& command, bool& force_share) {

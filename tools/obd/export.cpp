@@ -64,6 +64,11 @@ Result<int> run_export(const ExportOptions& options) {
   OBD_TRY_ASSIGN(const Target target, find_target(fs, options.image));
   OBD_TRY(refuse_taken(fs, options.raw, options.force));
   OBD_TRY_ASSIGN(const auto image, open_to_look(fs, target, false));
+  OBD_TRY_ASSIGN(const bool taken, fs.exists(options.raw));
+  if (taken) {
+    OBD_TRY_ASSIGN(const auto own, image_file_at(fs, image->config(), options.raw));
+    if (own) return fail(EINVAL, "{}: is a part of the image that is to be exported", *own);
+  }
 
   OBD_TRY_ASSIGN(auto temporary, ScopedFile::create(fs, directory_of(options.raw), 0644));
   OBD_TRY(temporary.file().truncate(image->size()));

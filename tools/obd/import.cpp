@@ -36,6 +36,14 @@ Result<int> run_import(const ImportOptions& options) {
   OBD_TRY(refuse_taken(fs, options.layer, options.force));
   OBD_TRY_ASSIGN(const auto raw, fs.open(options.raw, Access::read_only));
   OBD_TRY_ASSIGN(const FileInfo raw_info, raw->info());
+  OBD_TRY_ASSIGN(const bool taken, fs.exists(options.layer));
+  if (taken) {
+    OBD_TRY_ASSIGN(const auto old, fs.open(options.layer, Access::read_only));
+    OBD_TRY_ASSIGN(const FileInfo old_info, old->info());
+    if (old_info.device == raw_info.device && old_info.inode == raw_info.inode) {
+      return fail(EINVAL, "{}: is the raw disk that is to be imported", options.layer);
+    }
+  }
   if (raw_info.size == 0) return fail(EINVAL, "{}: is empty, so it is no disk", options.raw);
   layer.virtual_size = Sectors::ceil(raw_info.size).bytes();
   if (layer.virtual_size > kMaxDiskSize) {

@@ -27,7 +27,7 @@ constexpr const char* kExamples = R"(Examples:
   nbdkit overlaybd disk/config.v1.json       serve it over NBD
 
 'obd COMMAND --help' tells all about a command. Exit status: 0 success, 1 failure,
-2 the command line was wrong ('check' has its own).)";
+2 the command line was not understood ('check' has its own).)";
 
 int run(int argc, char** argv) {
   CLI::App app("Creates, inspects and converts layered disk images in the overlaybd format.",

@@ -80,7 +80,7 @@ void add_map(CLI::App& app, Runner& chosen) {
       "printed; all else reads as zeros.\n\n"
       "Examples:\n"
       "  obd map disk\n"
-      "  obd map disk --json | jq '[.[] | select(.depth == 0)] | length'");
+      "  obd map disk --json | jq '[.[] | select(.depth == 0 and .data)] | length'");
   command->callback([options, &chosen] { chosen = [options] { return run_map(*options); }; });
 }
 
