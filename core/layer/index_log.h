@@ -4,8 +4,8 @@
 // to where it was. A log that cannot be cut back refuses everything from then on.
 //
 // Units: records are counted from 0, the first entry after the header. Ownership: owns its file.
-// Thread-safety: none for append_*, distrust(), position() and broken(), the owner locks; sync() may run beside
-// them. Errors: those of the file below; EIO once the log is broken.
+// Thread-safety: none for append_*, distrust(), position() and broken(), the owner locks; sync()
+// may run beside them. Errors: those of the file below; EIO once the log is broken.
 
 #pragma once
 

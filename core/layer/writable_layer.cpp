@@ -47,8 +47,10 @@ Result<void> WritableLayer::check_usable() const {
     return fail(EROFS, "{}: the layer is sealed", data_->path());
   }
   if (failed_) {
-    return fail(EROFS, "{}: read-only until it is opened again, because a change could not be made safe ({})",
-                data_->path(), failure_);
+    return fail(
+        EROFS,
+        "{}: read-only until it is opened again, because a change could not be made safe ({})",
+        data_->path(), failure_);
   }
   return {};
 }

@@ -246,6 +246,7 @@ Result<void> WritableLayer::begin_session() {
     const std::lock_guard log_lock(log_mutex_);
     OBD_TRY(log_->append_session(boot_hash_));
     scan_.session_open = true;
+    settled_ = false;  // a flush before the first change may have settled what was there
   }
   OBD_TRY(settle());
   if (kind_ == UpperKind::sparse && !scan_.clean) {

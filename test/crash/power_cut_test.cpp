@@ -25,15 +25,15 @@ void explore_sessions(uint64_t percent, UpperKind kind, UpperOrigin origin,
   });
 }
 
-// Crashes near the end only, where the log is rewritten.
-void explore_rewrites(uint64_t percent, UpperKind kind) {
+// Crashes near the end of the session only.
+void explore_ends(uint64_t percent, UpperKind kind, const CrashExplorer::Session& session,
+                  size_t last_entries) {
   uint64_t seen = 0;
   for_each_seed_until([&](uint64_t seed) {
     Random random(seed);
     CrashExplorer explorer(random.next(), small_stack(random, kind));
-    explorer.record(wearing_session);
-    constexpr size_t kLastEntries = 40;
-    explorer.explore(kDisksPerSession, short_session, explorer.trace_size() - kLastEntries);
+    explorer.record(session);
+    explorer.explore(kDisksPerSession, short_session, explorer.trace_size() - last_entries);
     seen += explorer.disks_seen();
     return seen >= crash_disks(percent);
   });
@@ -63,9 +63,21 @@ TEST(Crash, AdoptingASparsePairOfOverlaybd) {
   explore_sessions(7, UpperKind::sparse, UpperOrigin::upstream, short_session);
 }
 
-TEST(Crash, RewritingTheLogOfAnAppendLayer) { explore_rewrites(5, UpperKind::append); }
+TEST(Crash, RewritingTheLogOfAnAppendLayer) {
+  explore_ends(5, UpperKind::append, wearing_session, 40);
+}
 
-TEST(Crash, RewritingTheLogOfASparseLayer) { explore_rewrites(5, UpperKind::sparse); }
+TEST(Crash, RewritingTheLogOfASparseLayer) {
+  explore_ends(5, UpperKind::sparse, wearing_session, 40);
+}
+
+TEST(Crash, ManyRecordsBetweenFlushesOfAnAppendLayer) {
+  explore_ends(5, UpperKind::append, crowded_session, 10);
+}
+
+TEST(Crash, ManyRecordsBetweenFlushesOfASparseLayer) {
+  explore_ends(5, UpperKind::sparse, crowded_session, 10);
+}
 
 }  // namespace
 }  // namespace obd::test

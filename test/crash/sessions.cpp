@@ -108,4 +108,18 @@ void wearing_session(ModelledImage& image, Random& random) {
   expect_ok(image.close());
 }
 
+void crowded_session(ModelledImage& image, Random& random) {
+  expect_ok(image.flush());
+  std::vector<std::byte> data(kBlockSize);
+  const uint64_t blocks = image.image().size() / kBlockSize;
+  for (uint64_t i = random.between(20, 90); i > 0; --i) {
+    // A block by turns written and zeroed, so that a sparse layer records each.
+    const uint64_t offset = random.below(blocks) * kBlockSize;
+    random.fill(data);
+    expect_ok(image.write(data, offset));
+    expect_ok(image.trim(random.below(blocks) * kBlockSize, kBlockSize));
+  }
+  expect_ok(image.flush());
+}
+
 }  // namespace obd::test

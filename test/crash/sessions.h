@@ -29,4 +29,7 @@ void threads_session(ModelledImage& image, Random& random);
 // Fills the log with dead records, then closes; what comes last rewrites the log.
 void wearing_session(ModelledImage& image, Random& random);
 
+// Fills several sectors of the log between two flushes; what comes last is the flush.
+void crowded_session(ModelledImage& image, Random& random);
+
 }  // namespace obd::test

@@ -10,6 +10,11 @@ namespace obd::test {
 void RandomChooser::begin_group(size_t operations) {
   mood_ = static_cast<Mood>(random_.below(6));
   moment_ = random_.below(operations + 1);
+  garbage_ = random_.percent(20);
+}
+
+void RandomChooser::fill_unwritten(std::span<std::byte> sector) {
+  if (garbage_) random_.fill(sector);
 }
 
 size_t RandomChooser::reached(std::span<const size_t> touching) {

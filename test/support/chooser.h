@@ -30,6 +30,10 @@ class Chooser {
   // How many of the `length` bytes by which a write extended the file did the new size reach:
   // 1 to length.
   virtual uint64_t reached_bytes(uint64_t length) = 0;
+
+  // What a sector that was never written holds where the file has grown over it: zeros, or whatever
+  // the device held before.
+  virtual void fill_unwritten(std::span<std::byte> sector) = 0;
 };
 
 // Prefers the corners: all or nothing, everything up to a moment, sectors one by one.
@@ -41,6 +45,7 @@ class RandomChooser final : public Chooser {
   void begin_group(size_t operations) override;
   size_t reached(std::span<const size_t> touching) override;
   uint64_t reached_bytes(uint64_t length) override;
+  void fill_unwritten(std::span<std::byte> sector) override;
 
  private:
   enum class Mood { nothing, everything, up_to, one_by_one, mostly, hardly };
@@ -48,6 +53,7 @@ class RandomChooser final : public Chooser {
   Random random_;
   Mood mood_ = Mood::one_by_one;
   size_t moment_ = 0;
+  bool garbage_ = false;
 };
 
 // Goes through every combination: use it, then next(), until that is false.
@@ -57,6 +63,7 @@ class EveryChoice final : public Chooser {
   void begin_group(size_t) override {}
   size_t reached(std::span<const size_t> touching) override;
   uint64_t reached_bytes(uint64_t length) override;
+  void fill_unwritten(std::span<std::byte>) override {}
 
   // Prepares the next combination; false when all have been.
   bool next();

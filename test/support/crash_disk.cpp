@@ -169,16 +169,21 @@ SparseBytes CrashDisk::choose_file(const SparseBytes& stable, std::span<const Un
   std::array<std::byte, kSectorSize> content;
   for (const auto& [sector, touching] : sectors) {
     const size_t reached = touching.empty() ? 0 : chooser.reached(touching);
-    if (reached == 0) continue;
     const uint64_t begin = sector * kSectorSize;
+    if (reached == 0 && begin < stable.size()) continue;
     content.fill(std::byte{0});
-    stable.read(content, begin);
+    if (reached == 0) {
+      chooser.fill_unwritten(content);
+    } else {
+      stable.read(content, begin);
+    }
     for (size_t i = 0; i < reached; ++i) {
       const TraceEntry& entry = *unsynced[touching[i]].entry;
       apply_to_sector(entry, touched_range(entry, limit), begin, content);
     }
     result.write(content, begin);
-    const bool hole = unsynced[touching[reached - 1]].entry->kind != TraceKind::write;
+    const bool hole =
+        reached > 0 && unsynced[touching[reached - 1]].entry->kind != TraceKind::write;
     if (hole) ++emptied[sector / kSectorsPerPage];
   }
   for (const auto& [page, count] : emptied) {
