@@ -33,6 +33,8 @@ with_server disk true
 # After a fork into the background, the holder is the process that serves.
 nbdkit --pidfile "$tmp/background.pid" --unix "$tmp/background.sock" "$OBD_PLUGIN" \
   disk/config.v1.json
+# The parent leaves as soon as it has forked; the server writes the file when it is ready.
+wait_until "$$" test -s background.pid || fail 'nbdkit did not go into the background'
 background=$(<background.pid)
 cleanup_fn stop_pid "$background"
 expect_refused "$background"
