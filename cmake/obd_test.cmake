@@ -18,6 +18,7 @@ function(obd_add_test name)
   gtest_discover_tests(
     ${name}
     TEST_PREFIX ${arg_LABEL}/
+    NO_PRETTY_VALUES
     DISCOVERY_MODE PRE_TEST
     DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})

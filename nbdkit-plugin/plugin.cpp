@@ -100,7 +100,7 @@ int overlaybd_config(const char* key, const char* value) noexcept {
     // nbdkit changes its folder when it goes into the background.
     const std::unique_ptr<char, decltype(&std::free)> path(nbdkit_absolute_path(value), &std::free);
     if (!path) return obd::fail(EINVAL, "config={}: cannot be made an absolute path", value);
-    server.config_path = path.get();
+    OBD_TRY_ASSIGN(server.config_path, obd::config_at(obd::posix_file_system(), path.get()));
     return {};
   });
 }
@@ -128,7 +128,8 @@ obd::Result<void> open_image() {
     auto readable = obd::Image::open(fs, server.config_path, {.access = obd::Access::read_only});
     if (readable) {
       server.write_refusal = image.error().message;
-      nbdkit_error("%s; only nbdkit -r can serve it", server.write_refusal.c_str());
+      nbdkit_error("warning: the image can only be served read-only, with nbdkit -r: %s",
+                   server.write_refusal.c_str());
       image = std::move(readable);
     }
   }
@@ -311,7 +312,7 @@ constexpr const char* kDescription =
     "writable layer on top of them.";
 
 constexpr const char* kConfigHelp =
-    "[config=]<PATH>  (required) The image's config file, config.v1.json.";
+    "[config=]<PATH>  (required) The image's config file, config.v1.json, or its folder.";
 
 struct nbdkit_plugin make_plugin() {
   struct nbdkit_plugin plugin = {};

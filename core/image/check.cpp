@@ -18,6 +18,7 @@ bool means_unseen(int code) {
 
 void add_error(const Error& error, CheckReport& report) {
   if (means_unseen(error.code)) report.complete = false;
+  if (error.code == EBUSY) report.in_use = true;
   report.findings.push_back({!means_unseen(error.code), error.message});
 }
 

@@ -21,6 +21,7 @@ struct Finding {
 struct CheckReport {
   std::vector<Finding> findings;
   bool complete = true;  // false: a finding says what could not be looked at
+  bool in_use = false;   // another process has the upper open; force_share would look at it
 };
 
 // `path` is a config file or a sealed layer, told apart by what is in it. `force_share` looks at

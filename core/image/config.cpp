@@ -150,6 +150,12 @@ Result<void> read_upper(const Json& json, ImageConfig& config) {
 
 }  // namespace
 
+Result<std::string> config_at(FileSystem& fs, const std::string& path) {
+  std::string inside = fmt::format("{}/{}", path, kConfigName);
+  OBD_TRY_ASSIGN(const bool exists, fs.exists(inside));
+  return exists ? inside : path;
+}
+
 Result<ImageConfig> load_config(FileSystem& fs, const std::string& path) {
   OBD_TRY_ASSIGN(const Json json, parse(fs, path));
   ImageConfig config;

@@ -9,11 +9,14 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/io/file.h"
 
 namespace obd {
+
+inline constexpr std::string_view kConfigName = "config.v1.json";
 
 struct UpperConfig {
   std::string data;
@@ -26,6 +29,9 @@ struct ImageConfig {
   std::optional<UpperConfig> upper;
   std::string result_file;  // where opening reports success or its error; empty: nowhere
 };
+
+// The file that a user's PATH names: a folder stands for the config.v1.json that it holds.
+Result<std::string> config_at(FileSystem& fs, const std::string& path);
 
 // Reads and checks a config. A lower given by `dir` is looked up there; remote and turboOCI layers
 // are ENOTSUP, naming the layer.

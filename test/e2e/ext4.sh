@@ -17,7 +17,7 @@ attach() {
   cleanup_fn fusermount3 -u "$tmp/fuse"
   wait_until $nbdfuse_pid test -e fuse/nbd || fail 'nbdfuse did not start'
   loop=$(losetup --find --show --direct-io=on fuse/nbd)
-  cleanup_fn losetup --detach "$loop"
+  cleanup_fn detach_loop "$loop"
   mount -o "$1" "$loop" mnt
   cleanup_fn umount "$tmp/mnt"
   mountpoint --quiet mnt

@@ -103,6 +103,11 @@ cd "$tmp"
 
 obd() { "$OBD_TOOL" "$@"; }
 
+# detach_loop DEVICE: for cleaning up. By then the number may be that of somebody else's file.
+detach_loop() {
+  [[ $(losetup --noheadings --output BACK-FILE "$1") != "$tmp"/* ]] || losetup --detach "$1"
+}
+
 # --- servers ---
 
 # Waits until a command succeeds; fails when process PID ends before, or after 30 seconds.

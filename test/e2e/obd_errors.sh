@@ -15,6 +15,10 @@ done
 expect_fail 2 '--help' obd
 expect_fail 2 'no-such-command' obd no-such-command
 
+# What is no layer is named once, as the user named it.
+echo 'no layer' >text
+expect_fail 1 '^obd: text: [^:]* too few' obd info text
+
 mkdir empty
 for command in info map seal; do
   expect_fail 1 'missing.json' obd $command missing.json

@@ -53,3 +53,19 @@ rm empty.raw
 expect_fail 1 'nowhere' obd export image -o nowhere/none.raw
 expect_fail 1 'message' obd import part -o none.lsmt -m "$(printf 'x%.0s' {1..300})"
 [[ $(ls -A) == "$before" ]] || fail "a failed command left files behind: $(ls -A)"
+
+# --force never replaces a part of what is being read.
+obd create forced --lower layer.lsmt
+qemu-img create -q -f qcow2 disk.qcow2 1M
+before=$(fingerprint forced layer.lsmt disk.raw)
+for file in layer.lsmt forced/config.v1.json forced/writable_data forced/writable_index; do
+  expect_fail 1 'part of the image' obd export forced -o "$file" --force
+done
+expect_fail 1 'raw disk' obd import disk.raw -o disk.raw --force
+[[ $(fingerprint forced layer.lsmt disk.raw) == "$before" ]] || fail 'a refused --force changed files'
+
+# A file of another format is taken as it is, which is hardly what was meant.
+obd import disk.qcow2 -o qcow2.lsmt 2>said
+grep -q 'warning: disk.qcow2: .*qcow2' said || fail "no warning of a qcow2 image: $(<said)"
+obd import layer.lsmt -o twice.lsmt 2>said
+grep -q 'warning: layer.lsmt: .*layer already' said || fail "no warning of a layer: $(<said)"

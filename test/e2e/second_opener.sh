@@ -12,13 +12,17 @@ expect_refused() {
   local pid=$1
   expect_fail 1 "\b$pid\b" nbdkit -U - "$OBD_PLUGIN" disk/config.v1.json --run true
   expect_fail 1 "\b$pid\b" nbdkit -r -U - "$OBD_PLUGIN" disk/config.v1.json --run true
-  expect_fail 1 "\b$pid\b" obd info disk
+  # Looking is possible when asked for, and the refusal says so.
+  expect_fail 1 "\b$pid\b.*-U" obd info disk
   expect_fail 2 "\b$pid\b" obd check disk
-  expect_fail 1 "\b$pid\b" obd map disk
+  grep -q -- -U <<<"$said" || fail "obd check does not tell of -U: $said"
+  expect_fail 1 "\b$pid\b.*-U" obd map disk
   expect_fail 1 "\b$pid\b" obd seal disk
   expect_fail 1 "\b$pid\b" obd export disk -o disk.raw
   [[ ! -e disk.raw ]] || fail 'the refused export left a file'
-  # Looking on is possible when asked for.
+  # Nor does --force touch what a server holds.
+  expect_fail 1 "\b$pid\b" obd import lower.raw -o disk/writable_data --force
+  expect_fail 1 "\b$pid\b" obd export other -o disk/writable_data --force
   obd info -U disk >/dev/null
   obd map -U disk >/dev/null
 }

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "core/format/lsmt.h"
+#include "core/image/check.h"
 #include "test/interop/script_model.h"
 #include "test/interop/troubled_host.h"
 #include "test/interop/upstream_rules.h"
@@ -301,6 +302,25 @@ TEST_F(AppendFaults, MoreThanAMillionRecordsSealToALayerThatOpens) {
 }
 
 // A sealed data file whose index is still there: written again, it could never be read as a layer.
+// A record changed behind our back, under the boot that wrote it: no crash explains that.
+TEST_F(AppendFaults, DamagedRecordIsReportedAsWrong) {
+  auto image = open_writable(config_);
+  write(*image, 0, 4096);
+  write(*image, 65536, 4096);
+  must(image->flush());
+  write(*image, 131072, 4096);
+  must(image->flush());
+  image.reset();
+  EXPECT_TRUE(must(check_image_or_layer(posix_file_system(), config_, false)).findings.empty());
+
+  // The first record after the header and the session marker; its logical offset, in sectors.
+  patch(index_, 4096 + 16, little_endian(8, 2));
+  const CheckReport report = must(check_image_or_layer(posix_file_system(), config_, false));
+  const auto wrong = std::ranges::find_if(report.findings, &Finding::wrong);
+  ASSERT_NE(wrong, report.findings.end());
+  EXPECT_TRUE(mentions(wrong->text, {"writable_index", "check value"})) << wrong->text;
+}
+
 TEST_F(AppendFaults, SealedDataFileIsNeverWrittenAgain) {
   auto image = open_writable(config_);
   write(*image, 0, 65536);

@@ -180,5 +180,59 @@ TEST_F(Config, ResultFileTellsHowOpeningWent) {
   }
 }
 
+TEST_F(Config, ResultFileIsNeverAPartOfTheImage) {
+  const UpperFiles files = make_upper(workspace_.path(), UpperKind::append, kMiB);
+  for (const std::string& file :
+       {workspace_ / "base.lsmt", files.data, files.index, workspace_ / "config.v1.json"}) {
+    SCOPED_TRACE(file);
+    fs::remove(workspace_ / "result");
+    fs::create_hard_link(file, workspace_ / "result");
+    for (const std::string& name : {file, workspace_ / "result"}) {
+      if (name == workspace_ / "config.v1.json") continue;  // writing it would break the link
+      config(R"({"lowers": [{"file": "base.lsmt"}], "upper": {"data": ")" + files.data +
+             R"(", "index": ")" + files.index + R"("}, "resultFile": ")" + name + R"("})");
+      const auto before = folder_state(workspace_.path());
+      const Error error = open_error(workspace_ / "config.v1.json", Access::read_write);
+      EXPECT_EQ(error.code, EINVAL) << error.message;
+      EXPECT_TRUE(mentions(error.message, {"resultFile", name})) << error.message;
+      EXPECT_EQ(folder_state(workspace_.path()), before);
+    }
+  }
+}
+
+TEST_F(Config, NestingIsBounded) {
+  const auto nested = [](int levels) {
+    return R"({"lowers": [{"file": "base.lsmt"}], "x": )" + std::string(levels, '[') +
+           std::string(levels, ']') + "}";
+  };
+  EXPECT_SAME_BYTES(read_disk(*open_readable(config(nested(50)))), disk_);
+  expect_refused(nested(100), EINVAL, {"64 levels"});
+  expect_refused(nested(1000000), EINVAL, {"64 levels"});
+}
+
+// The topmost lower of such a config is a prefetch trace, no layer, and it has to stay topmost.
+TEST_F(Config, SealingKeepsTheAccelerationLayerOnTop) {
+  const UpperFiles files = make_upper(workspace_.path(), UpperKind::append, kMiB);
+  write_text(workspace_ / "trace", "no layer at all");
+  const std::string path =
+      config(R"({"lowers": [{"file": "base.lsmt"}, {"file": "trace"}], "accelerationLayer": true,
+                 "upper": {"data": ")" +
+             files.data + R"(", "index": ")" + files.index + R"("}})");
+  Bytes disk = disk_;
+  const Bytes change = random_bytes(2, 8 * kKiB);
+  {
+    auto image = open_writable(path);
+    must(image->write(change, 4 * kKiB));
+    close_image(image);
+  }
+  std::copy(change.begin(), change.end(), disk.begin() + 4 * kKiB);
+  (void)must(seal_image(posix_file_system(), path));
+  EXPECT_SAME_BYTES(read_disk(*open_readable(path)), disk);
+  const ImageConfig sealed = must(load_config(posix_file_system(), path));
+  EXPECT_FALSE(sealed.upper);
+  EXPECT_EQ(sealed.lowers, (std::vector<std::string>{workspace_ / "base.lsmt", files.data}));
+  EXPECT_TRUE(mentions(read_text(path), {"\"trace\"", "accelerationLayer"}));
+}
+
 }  // namespace
 }  // namespace obd::interop

@@ -24,8 +24,13 @@ TEST(SizeText, ParsesFractionsExactly) {
   EXPECT_EQ(parse_size("0.5K"), 512U);
   EXPECT_EQ(parse_size(".25M"), uint64_t{1} << 18);
   EXPECT_EQ(parse_size("1.000000000000000000E"), uint64_t{1} << 60);
-  EXPECT_EQ(parse_size("0.1G").error().message, "the size 0.1G is not a whole number of bytes");
-  EXPECT_FALSE(parse_size("1.5"));
+  EXPECT_EQ(parse_size("1.5").error().message, "the size 1.5 is not a whole number of bytes");
+}
+
+TEST(SizeText, RoundsFractionsUp) {
+  EXPECT_EQ(parse_size("0.1G"), 107374183U);  // 107374182.4
+  EXPECT_EQ(parse_disk_size("0.1G"), 107374592U);
+  EXPECT_EQ(parse_disk_size("1.5K"), 1536U);
 }
 
 TEST(SizeText, AcceptsTheLargestAndRefusesOverflow) {

@@ -45,6 +45,7 @@ void print_human(const std::string& path, const CheckReport& report) {
                                           : "nothing wrong found";
   if (warnings != 0) verdict += ", " + counted(warnings, "warning");
   if (!report.complete) verdict += "; not everything could be looked at";
+  if (report.in_use) verdict += " (-U looks at an image that is in use)";
   fmt::print("{}: {}\n", path, verdict);
 }
 

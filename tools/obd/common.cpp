@@ -10,11 +10,9 @@
 namespace obd::tool {
 
 Result<std::string> find_path(FileSystem& fs, const std::string& argument) {
+  OBD_TRY_ASSIGN(std::string path, config_at(fs, argument));
   std::error_code ignored;  // the path is opened next, and that tells
-  if (!std::filesystem::is_directory(argument, ignored)) return argument;
-  const std::string path = (std::filesystem::path(argument) / kConfigName).string();
-  OBD_TRY_ASSIGN(const bool exists, fs.exists(path));
-  if (!exists) {
+  if (path == argument && std::filesystem::is_directory(argument, ignored)) {
     return fail(ENOENT, "{}: this folder holds no {}, so it is no image's folder", argument,
                 kConfigName);
   }
@@ -45,7 +43,15 @@ Result<Target> find_image(FileSystem& fs, const std::string& argument) {
 
 Result<std::unique_ptr<Image>> open_to_look(FileSystem& fs, const Target& target,
                                             bool force_share) {
-  return Image::open(fs, target.config, {.access = Access::read_only, .force_share = force_share});
+  auto image =
+      Image::open(fs, target.config, {.access = Access::read_only, .force_share = force_share});
+  if (image) return image;
+  Error error = std::move(image).error();
+  if (!target.is_image) {
+    // An image's error tells which of its lowers is meant; here the user named it.
+    if (auto layer = SealedLayer::open(fs, target.path); !layer) error = std::move(layer).error();
+  }
+  return std::unexpected<Error>(std::move(error));
 }
 
 Result<void> refuse_taken(FileSystem& fs, const std::string& path, bool force) {
@@ -57,6 +63,11 @@ Result<void> refuse_taken(FileSystem& fs, const std::string& path, bool force) {
   // file without a name.
   OBD_TRY_ASSIGN(const auto file, fs.open(path, Access::read_write));
   return file->lock(LockMode::exclusive);
+}
+
+Error with_force_share_hint(Error error) {
+  if (error.code == EBUSY) error.message += "; -U looks at it all the same";
+  return error;
 }
 
 void add_force_share(CLI::App& command, bool& force_share) {

@@ -19,8 +19,6 @@ namespace obd::tool {
 
 using Json = nlohmann::ordered_json;
 
-inline constexpr std::string_view kConfigName = "config.v1.json";
-
 // What an IMAGE|LAYER argument means.
 struct Target {
   std::string path;    // of the config file or of the layer
@@ -44,7 +42,8 @@ Result<std::unique_ptr<Image>> open_to_look(FileSystem& fs, const Target& target
 // Refuses an output that exists, unless it is a regular file that `force` allows to replace.
 Result<void> refuse_taken(FileSystem& fs, const std::string& path, bool force);
 
-// The -U option of the commands that only look.
+// The -U option of the commands that only look, and their error when it would have helped.
+Error with_force_share_hint(Error error);
 void add_force_share(CLI::App& command, bool& force_share);
 
 // The value of an option that takes a UUID; `otherwise` when it was not given.

@@ -131,9 +131,6 @@ Result<Plan> make_plan(FileSystem& fs, const CreateOptions& options) {
   OBD_TRY_ASSIGN(plan.layer.parent_uuid,
                  parse_uuid_option("--parent-uuid", options.parent_uuid, plan.layer.parent_uuid));
   if (!options.mkfs.empty()) {
-    if (!plan.lowers.empty()) {
-      return fail(EINVAL, "--mkfs: would hide what the lowers hold: leave out one or the other");
-    }
     OBD_TRY_ASSIGN(plan.mkfs_program, find_mkfs(options.mkfs));
   }
   return plan;
@@ -235,11 +232,14 @@ void add_create(CLI::App& app, Runner& chosen) {
   CLI::Option* lower =
       command->add_option("-l,--lower", options->lowers, "Sealed layers below it, bottom first")
           ->type_name("FILE");
-  command->add_option("--from", options->from, "Take the lowers of a sealed image")
-      ->type_name("IMAGE")
-      ->excludes(lower);
+  CLI::Option* from =
+      command->add_option("--from", options->from, "Take the lowers of a sealed image")
+          ->type_name("IMAGE")
+          ->excludes(lower);
   command->add_option("--mkfs", options->mkfs, "Put an empty file system on it: ext4, xfs, ...")
-      ->type_name("FSTYPE");
+      ->type_name("FSTYPE")
+      ->excludes(lower)
+      ->excludes(from);
   command->add_option("--uuid", options->uuid, "The layer's UUID (default: a random one)");
   command->add_option("--parent-uuid", options->parent_uuid,
                       "UUID of the layer below it (default: the topmost lower's)");

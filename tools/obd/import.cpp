@@ -1,6 +1,10 @@
 // obd import: a sealed layer with the content of a raw disk.
 
+#include <array>
+#include <cstring>
 #include <memory>
+#include <string_view>
+#include <utility>
 
 #include "core/layer/layer_writer.h"
 #include "tools/obd/command.h"
@@ -19,6 +23,26 @@ struct ImportOptions {
   std::string message;
   bool force = false;
 };
+
+// A disk may begin with any bytes, but one that begins as another format's file hardly is a raw
+// one.
+Result<void> warn_of_other_format(const File& raw) {
+  constexpr std::pair<std::string_view, const char*> kFormats[] = {
+      {std::string_view("QFI\xfb", 4), "a qcow2 image (qemu-img convert makes it raw)"},
+      {std::string_view("KDMV", 4), "a VMDK image (qemu-img convert makes it raw)"},
+      {std::string_view("vhdxfile", 8), "a VHDX image (qemu-img convert makes it raw)"},
+      {std::string_view("ZFile\0\1\0", 8), "a layer already"},
+      {std::string_view("LSMT\0\1\2\0", 8), "a layer already"},
+  };
+  std::array<std::byte, 8> start{};
+  OBD_TRY_ASSIGN(const size_t got, raw.read_at(start, 0));
+  for (const auto& [magic, meaning] : kFormats) {
+    if (got == start.size() && std::memcmp(start.data(), magic.data(), magic.size()) == 0) {
+      warn(fmt::format("{}: looks like {}, and is taken for a raw disk", raw.path(), meaning));
+    }
+  }
+  return {};
+}
 
 Result<int> run_import(const ImportOptions& options) {
   FileSystem& fs = posix_file_system();
@@ -45,6 +69,7 @@ Result<int> run_import(const ImportOptions& options) {
     }
   }
   if (raw_info.size == 0) return fail(EINVAL, "{}: is empty, so it is no disk", options.raw);
+  OBD_TRY(warn_of_other_format(*raw));
   layer.virtual_size = Sectors::ceil(raw_info.size).bytes();
   if (layer.virtual_size > kMaxDiskSize) {
     return fail(EFBIG, "{}: is larger than a disk can be, {} bytes", options.raw, kMaxDiskSize);

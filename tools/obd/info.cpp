@@ -115,17 +115,19 @@ void print_human(const Target& target, const Image& image, const std::vector<Lay
 Result<int> run_info(const InfoOptions& options) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(const Target target, find_target(fs, options.target));
-  OBD_TRY_ASSIGN(const auto image, open_to_look(fs, target, options.force_share));
-  OBD_TRY_ASSIGN(const auto layers, image->layers());
+  auto opened = open_to_look(fs, target, options.force_share);
+  if (!opened) return std::unexpected<Error>(with_force_share_hint(opened.error()));
+  Image& image = **opened;
+  OBD_TRY_ASSIGN(const auto layers, image.layers());
   if (options.json) {
-    print_json(target, *image, layers);
+    print_json(target, image, layers);
   } else {
-    print_human(target, *image, layers);
+    print_human(target, image, layers);
     for (const LayerInfo& layer : layers) {
       for (const std::string& sentence : layer.warnings) warn(sentence);
     }
   }
-  OBD_TRY(image->close());
+  OBD_TRY(image.close());
   return kExitSuccess;
 }
 

@@ -57,10 +57,12 @@ Result<void> print_human(const Image& image, const std::vector<LayerInfo>& layer
 Result<int> run_map(const MapOptions& options) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(const Target target, find_target(fs, options.target));
-  OBD_TRY_ASSIGN(const auto image, open_to_look(fs, target, options.force_share));
-  OBD_TRY_ASSIGN(const auto layers, image->layers());
-  OBD_TRY(options.json ? print_json(*image, layers) : print_human(*image, layers));
-  OBD_TRY(image->close());
+  auto opened = open_to_look(fs, target, options.force_share);
+  if (!opened) return std::unexpected<Error>(with_force_share_hint(opened.error()));
+  Image& image = **opened;
+  OBD_TRY_ASSIGN(const auto layers, image.layers());
+  OBD_TRY(options.json ? print_json(image, layers) : print_human(image, layers));
+  OBD_TRY(image.close());
   return kExitSuccess;
 }
 

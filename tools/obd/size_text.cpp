@@ -65,16 +65,19 @@ Result<uint64_t> parse_size(std::string_view text) {
 
   const Wide unit = Wide{1} << *shift;
   const Wide scaled_fraction = fraction * unit;  // below 10^18 * 2^60, which is below 2^120
-  if (scaled_fraction % scale != 0) {
+  if (scale != 1 && unit == 1) {
     return fail(EINVAL, "the size {} is not a whole number of bytes", text);
   }
-  const Wide bytes = whole * unit + scaled_fraction / scale;
+  // At least what was asked for: 1.1G is no whole number of bytes.
+  const Wide bytes = whole * unit + (scaled_fraction + scale - 1) / scale;
   if (bytes > std::numeric_limits<uint64_t>::max()) return too_large();
   return static_cast<uint64_t>(bytes);
 }
 
 Result<uint64_t> parse_disk_size(std::string_view text) {
-  OBD_TRY_ASSIGN(const uint64_t bytes, parse_size(text));
+  OBD_TRY_ASSIGN(uint64_t bytes, parse_size(text));
+  // Few fractions are a whole number of sectors; who writes one does not count bytes.
+  if (text.contains('.') && bytes <= kMaxDiskSize) bytes = align_up(bytes, kSectorSize);
   if (bytes == 0) return fail(EINVAL, "a disk cannot have size 0");
   if (bytes > kMaxDiskSize) {
     return fail(EINVAL, "the size {} is above the largest that a disk can have, {} bytes", text,

@@ -14,10 +14,11 @@
 namespace obd::tool {
 
 // Digits, perhaps with a decimal point, perhaps followed by one of K M G T P E in either case and
-// then by "iB". The size has to be a whole number of bytes below 2^64.
+// then by "iB". A fraction is rounded up to whole bytes; below 2^64.
 Result<uint64_t> parse_size(std::string_view text);
 
-// A size that a disk can have: a multiple of 512, not 0, at most kMaxDiskSize.
+// A size that a disk can have: a multiple of 512 (to which a fraction is rounded up), not 0, at most
+// kMaxDiskSize.
 Result<uint64_t> parse_disk_size(std::string_view text);
 
 // Rounded to the nearest tenth of a unit: "0 B", "1.5 GiB", "64 MiB".
