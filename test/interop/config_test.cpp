@@ -201,7 +201,7 @@ TEST_F(Config, ResultFileIsNeverAPartOfTheImage) {
 }
 
 TEST_F(Config, NestingIsBounded) {
-  const auto nested = [](int levels) {
+  const auto nested = [](size_t levels) {
     return R"({"lowers": [{"file": "base.lsmt"}], "x": )" + std::string(levels, '[') +
            std::string(levels, ']') + "}";
   };
