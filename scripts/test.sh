@@ -9,8 +9,9 @@ Usage: scripts/test.sh [--preset NAME] [--jobs N] [--help] [-- CTEST-ARGUMENT...
 
 Installs the packages that the tests need, builds a preset in build/NAME, and runs its tests.
 
-  --preset NAME   release (the default: every test), dev (every test), or asan, tsan, fuzz
-                  (the tests that run the engine within the test program)
+  --preset NAME   release (the default: every test, and before it 10 seconds of each fuzz
+                  target), dev (every test), asan or tsan (the tests that run the engine within
+                  the test program), fuzz (the fuzz targets, OBD_FUZZ_SECONDS each)
   --jobs N        how many compilers and tests run at a time (default: one a processor)
   --help          this text
 
@@ -52,7 +53,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Debian leaves the folders of mkfs, fsck and losetup out of an ordinary user's PATH.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
+build() {
+  cmake --preset "$1" -DOBD_TESTS=ON
+  cmake --build --preset "$1" --parallel "$jobs"
+}
+
 scripts/setup.sh --dev
-cmake --preset "$preset" -DOBD_TESTS=ON
-cmake --build --preset "$preset" --parallel "$jobs"
+if [[ "$preset" == release && $# == 0 ]]; then
+  build fuzz
+  ctest --preset fuzz --parallel "$jobs"
+fi
+build "$preset"
 exec ctest --preset "$preset" --parallel "$jobs" "$@"

@@ -1,0 +1,35 @@
+// A layer that opens has a sorted, disjoint index, and each of its extents can be read.
+
+#include <algorithm>
+#include <vector>
+
+#include "core/image/image.h"
+#include "core/layer/sealed_layer.h"
+#include "test/fuzz/fuzz.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace obd;
+  test::MemoryFileSystem fs;
+  fuzz::put_file(fs, "/layer", fuzz::as_bytes(data, size));
+  const auto layer = SealedLayer::open(fs, "/layer");
+  if (!layer) {
+    fuzz::require_sentence(layer.error(), "/layer");
+    return 0;
+  }
+  ImageConfig config;
+  config.path = "/config.v1.json";
+  config.lowers = {"/layer"};
+  const auto image = Image::open(fs, config, {.access = Access::read_only});
+  fuzz::require(image.has_value(), "a layer that opens is an image");
+  Sectors end;
+  for (const Extent& extent : (*layer)->take_extents(0)) {
+    fuzz::require(extent.logical >= end && extent.length > Sectors(), "the index is in order");
+    end = extent.end();
+    const uint64_t offset = extent.logical.bytes();
+    if (offset >= (*image)->size()) continue;
+    std::vector<std::byte> content(
+        std::min<uint64_t>({extent.length.bytes(), (*image)->size() - offset, 1U << 20}));
+    fuzz::require((*image)->read(content, offset).has_value(), "an extent can be read");
+  }
+  return 0;
+}
