@@ -57,6 +57,8 @@ dev_packages=(
   procps
   python3
   python3-libnbd
+  python3-lz4
+  python3-zstandard
   shellcheck
   strace
   xfsprogs

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Makes the seed corpora of the fuzz targets from the fixtures: make_seeds.py FIXTURES OUT"""
 
 import hashlib
