@@ -24,6 +24,8 @@ build_packages=(
   libcli11-dev
   libfmt-dev
   libisal-dev
+  liblz4-dev
+  libzstd-dev
   ninja-build
   nlohmann-json3-dev
   nbdkit

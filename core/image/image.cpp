@@ -90,9 +90,11 @@ Result<void> Image::open_layers(const OpenOptions& options) {
   if (config_.lowers.empty() && !config_.upper) {
     return fail(EINVAL, "{}: the image has neither lowers nor an upper", config_.path);
   }
+  const auto cache =
+      options.cache ? options.cache : std::make_shared<BlockCache>(BlockCache::kDefaultCapacity);
   uint64_t lowers_size = 0;
   for (const std::string& path : config_.lowers) {
-    auto layer = SealedLayer::open(fs_, path);
+    auto layer = SealedLayer::open(fs_, path, cache);
     if (!layer) {
       return fail(layer.error().code, "{}: lowers[{}]: {}", config_.path, lowers_.size(),
                   layer.error().message);
@@ -128,7 +130,7 @@ Result<void> Image::open_layers(const OpenOptions& options) {
 Result<void> Image::refuse_shared_files() const {
   OBD_TRY_ASSIGN(const FileInfo upper, upper_->data_file().info());
   for (size_t number = 0; number < lowers_.size(); ++number) {
-    OBD_TRY_ASSIGN(const FileInfo lower, lowers_[number]->file().info());
+    OBD_TRY_ASSIGN(const FileInfo lower, lowers_[number]->blob().file().info());
     if (lower.device == upper.device && lower.inode == upper.inode) {
       return fail(EINVAL, "{}: lowers[{}] {} is the same file as the upper's data", config_.path,
                   number, lowers_[number]->path());
@@ -137,8 +139,12 @@ Result<void> Image::refuse_shared_files() const {
   return {};
 }
 
-const File& Image::file_of(LayerNumber layer) const {
-  return layer == kUpperLayer ? upper_->data_file() : lowers_[layer]->file();
+Result<void> Image::read_layer(LayerNumber layer, std::span<std::byte> out, uint64_t offset) const {
+  if (layer == kUpperLayer) return read_exactly(upper_->data_file(), out, offset);
+  auto read = read_exactly(lowers_[layer]->blob(), out, offset);
+  // NBD has no word for damaged data.
+  if (!read && read.error().code == EBADMSG) read.error().code = EIO;
+  return read;
 }
 
 Result<void> Image::check_range(uint64_t offset, uint64_t length, int past_end) const {
@@ -165,8 +171,8 @@ Result<void> Image::read_locked(std::span<std::byte> out, uint64_t offset) const
         const uint64_t to = std::min(end, extent.end().bytes());
         const std::span<std::byte> part = out.subspan(from - offset, to - from);
         if (extent.kind == ExtentKind::data) {
-          OBD_TRY(read_exactly(file_of(extent.layer), part,
-                               extent.physical.bytes() + (from - extent.logical.bytes())));
+          OBD_TRY(read_layer(extent.layer, part,
+                             extent.physical.bytes() + (from - extent.logical.bytes())));
         } else {
           std::memset(part.data(), 0, part.size());
         }
@@ -208,14 +214,18 @@ Result<void> Image::extents(uint64_t offset, uint64_t length,
 Result<void> Image::prefetch(uint64_t offset, uint64_t length) const {
   OBD_TRY(check_range(offset, length, EINVAL));
   const std::shared_lock layout(layout_mutex_);
-  return for_each_extent(
-      Sectors::floor(offset), Sectors::ceil(offset + length),
-      [&](const Extent& extent) -> Result<bool> {
-        if (extent.kind == ExtentKind::data) {
-          file_of(extent.layer).prefetch({extent.physical.bytes(), extent.length.bytes()});
-        }
-        return true;
-      });
+  return for_each_extent(Sectors::floor(offset), Sectors::ceil(offset + length),
+                         [&](const Extent& extent) -> Result<bool> {
+                           if (extent.kind == ExtentKind::data) {
+                             const ByteRange range{extent.physical.bytes(), extent.length.bytes()};
+                             if (extent.layer == kUpperLayer) {
+                               upper_->data_file().prefetch(range);
+                             } else {
+                               lowers_[extent.layer]->blob().prefetch(range);
+                             }
+                           }
+                           return true;
+                         });
 }
 
 Result<void> Image::flush() {

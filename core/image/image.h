@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@
 #include "core/io/file.h"
 #include "core/layer/sealed_layer.h"
 #include "core/layer/writable_layer.h"
+#include "core/zfile/block_cache.h"
 
 namespace obd {
 
@@ -34,6 +36,9 @@ struct OpenOptions {
   // Open although another process has the upper open. Only for looking: what is read may be torn
   // between two moments. Needs Access::read_only.
   bool force_share = false;
+  // Of decompressed blocks of the lowers. A process that opens several images gives all of them the
+  // same one. Null: the image makes one of BlockCache::kDefaultCapacity for itself.
+  std::shared_ptr<BlockCache> cache = nullptr;
 };
 
 struct WriteOptions {
@@ -53,7 +58,8 @@ struct ImageExtent {
   ExtentKind kind = ExtentKind::hole;
   // Of data and zero extents: index into Image::layers().
   size_t layer = 0;
-  uint64_t physical = 0;  // of data: the byte in the layer's file
+  // Of data: the byte in the layer as its blob gives it. In a plain file that is the file's byte.
+  uint64_t physical = 0;
 };
 
 // One layer as Image::layers lists it, bottom first, the upper last.
@@ -64,14 +70,15 @@ struct LayerInfo {
   Uuid uuid;
   Uuid parent_uuid;
   std::string user_tag;
-  uint64_t virtual_size = 0;     // bytes
-  uint64_t extents = 0;          // index entries
-  uint64_t data_bytes = 0;       // live: named by the index
-  uint64_t zero_bytes = 0;       // in zero extents
-  uint64_t dead_bytes = 0;       // in the data area, named by nothing
-  uint64_t file_bytes = 0;       // size of the data file
-  uint64_t allocated_bytes = 0;  // that the host has set aside for the data file
-  uint64_t log_records = 0;      // of the upper's index log; else 0
+  std::optional<Container> container;  // how a sealed layer is stored
+  uint64_t virtual_size = 0;           // bytes
+  uint64_t extents = 0;                // index entries
+  uint64_t data_bytes = 0;             // live: named by the index
+  uint64_t zero_bytes = 0;             // in zero extents
+  uint64_t dead_bytes = 0;             // in the data area, named by nothing
+  uint64_t file_bytes = 0;             // size of the data file
+  uint64_t allocated_bytes = 0;        // that the host has set aside for the data file
+  uint64_t log_records = 0;            // of the upper's index log; else 0
   uint64_t log_dead_records = 0;
   std::vector<std::string> warnings;
 };
@@ -138,7 +145,7 @@ class Image {
   Result<void> refuse_shared_files() const;
   Result<void> check_range(uint64_t offset, uint64_t length, int past_end) const;
   Result<void> check_writable() const;
-  [[nodiscard]] const File& file_of(LayerNumber layer) const;
+  Result<void> read_layer(LayerNumber layer, std::span<std::byte> out, uint64_t offset) const;
 
   // All below want the layout lock held, shared unless they say otherwise.
   template <typename Visit>

@@ -36,7 +36,8 @@ Result<LayerInfo> describe(const SealedLayer& layer) {
     info.dead_bytes = area - std::min(area, info.data_bytes);
   }
   info.warnings = layer.warnings();
-  OBD_TRY(add_file_sizes(layer.file(), info));
+  info.container = layer.blob().container();
+  OBD_TRY(add_file_sizes(layer.blob().file(), info));
   return info;
 }
 

@@ -9,14 +9,6 @@ constexpr size_t kEntriesPerWrite = 16384;  // 256 KiB
 
 }  // namespace
 
-LayerWriter::LayerWriter(FileSystem& fs, std::string path, LayerOptions options)
-    : fs_(fs),
-      path_(std::move(path)),
-      // Two writers of one target must not share a file: the last to finish would rename half a
-      // layer.
-      temporary_path_(path_ + ".tmp-" + Uuid::random().text().substr(0, 8)),
-      options_(std::move(options)) {}
-
 Result<std::unique_ptr<LayerWriter>> LayerWriter::create(FileSystem& fs, const std::string& path,
                                                          LayerOptions options) {
   if (!is_aligned(options.virtual_size, kSectorSize) || options.virtual_size > kMaxDiskSize) {
@@ -27,26 +19,21 @@ Result<std::unique_ptr<LayerWriter>> LayerWriter::create(FileSystem& fs, const s
     return fail(EINVAL, "{}: a message of {} bytes is longer than the {} that a layer can hold",
                 path, options.user_tag.size(), lsmt::kMaxTagSize);
   }
-  OBD_TRY_ASSIGN(const bool taken, fs.exists(path));
-  if (taken && !options.overwrite) {
-    return fail(EEXIST, "{}: the file exists; remove it or ask for it to be overwritten", path);
-  }
-  std::unique_ptr<LayerWriter> writer(new LayerWriter(fs, path, std::move(options)));
-  OBD_TRY_ASSIGN(writer->file_, fs.create(writer->temporary_path_, 0644));
-
-  lsmt::Header header;
-  header.flags = lsmt::kFlagHeader | lsmt::kFlagData | lsmt::kFlagSealed;
-  header.virtual_size = writer->options_.virtual_size;
-  header.uuid = writer->options_.uuid;
-  header.parent_uuid = writer->options_.parent_uuid;
-  header.user_tag = writer->options_.user_tag;
-  OBD_TRY(writer->file_->write_at(lsmt::encode_header(header), 0));
+  OBD_TRY_ASSIGN(auto blob, BlobWriter::create(fs, path, options.blob, options.overwrite));
+  std::unique_ptr<LayerWriter> writer(new LayerWriter(path, std::move(options), std::move(blob)));
+  OBD_TRY(writer->blob_->append(lsmt::encode_header(
+      writer->header(lsmt::kFlagHeader | lsmt::kFlagData | lsmt::kFlagSealed))));
   return writer;
 }
 
-LayerWriter::~LayerWriter() {
-  // Only a temporary file, and nobody left to tell.
-  if (file_ && !finished_) (void)fs_.remove(temporary_path_);
+lsmt::Header LayerWriter::header(uint32_t flags) const {
+  lsmt::Header header;
+  header.flags = flags;
+  header.virtual_size = options_.virtual_size;
+  header.uuid = options_.uuid;
+  header.parent_uuid = options_.parent_uuid;
+  header.user_tag = options_.user_tag;
+  return header;
 }
 
 Result<void> LayerWriter::add_entry(const lsmt::Entry& entry) {
@@ -77,13 +64,13 @@ Result<void> LayerWriter::append_data(Sectors logical, std::span<const std::byte
                 kSectorSize);
   }
   const Sectors length = Sectors::floor(data.size());
-  OBD_TRY(file_->write_at(data, tail_.bytes()));
+  const Sectors tail = Sectors::floor(blob_->size());
+  OBD_TRY(blob_->append(data));
   for (Sectors done; done < length;) {
     const Sectors part = std::min(lsmt::kMaxAlignedLength, length - done);
-    OBD_TRY(add_entry({logical + done, part, tail_ + done, false}));
+    OBD_TRY(add_entry({logical + done, part, tail + done, false}));
     done += part;
   }
-  tail_ += length;
   return {};
 }
 
@@ -97,7 +84,9 @@ Result<void> LayerWriter::append_zero(Sectors logical, Sectors length) {
 }
 
 Result<void> LayerWriter::finish() {
-  uint64_t offset = tail_.bytes();
+  lsmt::Header trailer = header(lsmt::kFlagData | lsmt::kFlagSealed);
+  trailer.index_offset = blob_->size();
+  trailer.index_size = entries_.size();
   std::vector<std::byte> buffer;
   for (size_t next = 0; next < entries_.size();) {
     const size_t count = std::min(kEntriesPerWrite, entries_.size() - next);
@@ -106,27 +95,12 @@ Result<void> LayerWriter::finish() {
       lsmt::encode_entry(entries_[next], std::span<std::byte, lsmt::kEntrySize>(
                                              &buffer[i * lsmt::kEntrySize], lsmt::kEntrySize));
     }
-    OBD_TRY(file_->write_at(buffer, offset));
-    offset += buffer.size();
+    OBD_TRY(blob_->append(buffer));
   }
-  buffer.assign(align_up(offset, kSectorSize) - offset, std::byte{0});
-  OBD_TRY(file_->write_at(buffer, offset));
-  offset += buffer.size();
-
-  lsmt::Header trailer;
-  trailer.flags = lsmt::kFlagData | lsmt::kFlagSealed;
-  trailer.index_offset = tail_.bytes();
-  trailer.index_size = entries_.size();
-  trailer.virtual_size = options_.virtual_size;
-  trailer.uuid = options_.uuid;
-  trailer.parent_uuid = options_.parent_uuid;
-  trailer.user_tag = options_.user_tag;
-  OBD_TRY(file_->write_at(lsmt::encode_header(trailer), offset));
-  OBD_TRY(file_->sync());
-  OBD_TRY(options_.overwrite ? fs_.rename(temporary_path_, path_)
-                             : fs_.rename_new(temporary_path_, path_));
-  finished_ = true;
-  return fs_.sync_directory(directory_of(path_));
+  buffer.assign(align_up(blob_->size(), kSectorSize) - blob_->size(), std::byte{0});
+  OBD_TRY(blob_->append(buffer));
+  OBD_TRY(blob_->append(lsmt::encode_header(trailer)));
+  return blob_->finish();
 }
 
 }  // namespace obd

@@ -1,10 +1,9 @@
 // Writes a new sealed layer, front to back, in ascending logical order.
 //
-// The file is made under a temporary name beside its target; finish() syncs it, renames it and
-// syncs the folder, so that the target is a whole layer or not there. Destroying the writer before
-// finish() removes the temporary file.
+// finish() makes it appear under its name, whole and stable; destroying the writer before that
+// leaves nothing behind (core/zfile/blob_writer.h).
 //
-// Thread-safety: none. Errors: EINVAL for extents out of order; those of the files below.
+// Thread-safety: none. Errors: EINVAL for extents out of order; those of the blob's writer.
 
 #pragma once
 
@@ -14,7 +13,7 @@
 
 #include "core/format/lsmt.h"
 #include "core/index/extent.h"
-#include "core/io/file.h"
+#include "core/zfile/blob_writer.h"
 
 namespace obd {
 
@@ -24,15 +23,13 @@ struct LayerOptions {
   Uuid parent_uuid;
   std::string user_tag;    // at most lsmt::kMaxTagSize bytes
   bool overwrite = false;  // replace an existing target; without it that is EEXIST
+  BlobOptions blob;        // how to store it
 };
 
 class LayerWriter {
  public:
   static Result<std::unique_ptr<LayerWriter>> create(FileSystem& fs, const std::string& path,
                                                      LayerOptions options);
-  ~LayerWriter();
-  LayerWriter(const LayerWriter&) = delete;
-  LayerWriter& operator=(const LayerWriter&) = delete;
 
   // data.size() is a multiple of 512.
   Result<void> append_data(Sectors logical, std::span<const std::byte> data);
@@ -43,19 +40,21 @@ class LayerWriter {
 
   Result<void> finish();
 
+  // What a person should know after finish() although the layer is right.
+  [[nodiscard]] const std::vector<std::string>& warnings() const { return blob_->warnings(); }
+
  private:
-  LayerWriter(FileSystem& fs, std::string path, LayerOptions options);
+  LayerWriter(std::string path, LayerOptions options, std::unique_ptr<BlobWriter> blob)
+      : path_(std::move(path)), options_(std::move(options)), blob_(std::move(blob)) {}
+
+  [[nodiscard]] lsmt::Header header(uint32_t flags) const;
   Result<void> add_entry(const lsmt::Entry& entry);
 
-  FileSystem& fs_;
   std::string path_;
-  std::string temporary_path_;
   LayerOptions options_;
-  std::unique_ptr<File> file_;
+  std::unique_ptr<BlobWriter> blob_;
   std::vector<lsmt::Entry> entries_;
-  Sectors tail_ = lsmt::kFirstDataSector;  // where the next data goes
   Sectors next_logical_;
-  bool finished_ = false;
 };
 
 }  // namespace obd

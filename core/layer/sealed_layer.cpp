@@ -2,43 +2,19 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <utility>
+
+#include "core/zfile/open_blob.h"
 
 namespace obd {
 namespace {
 
-constexpr std::array<unsigned char, 8> kZfileMagic = {0x5A, 0x46, 0x69, 0x6C,
-                                                      0x65, 0x00, 0x01, 0x00};
-constexpr size_t kTarMagicOffset = 257;
-constexpr std::string_view kTarMagic = "ustar";
 constexpr size_t kEntriesPerRead = 16384;  // 256 KiB
 
-// Layers are recognised by what they are, never by their name.
-Result<void> refuse_other_containers(const File& file) {
-  std::array<std::byte, kSectorSize> start{};
-  OBD_TRY_ASSIGN(const size_t got, file.read_at(start, 0));
-  if (got >= kTarMagicOffset + kTarMagic.size() &&
-      std::memcmp(&start[kTarMagicOffset], kTarMagic.data(), kTarMagic.size()) == 0) {
-    return fail(ENOTSUP,
-                "{}: the layer is a tar file, which this version cannot read; unpack it "
-                "first (tar xf)",
-                file.path());
-  }
-  if (got >= kZfileMagic.size() &&
-      std::memcmp(start.data(), kZfileMagic.data(), kZfileMagic.size()) == 0) {
-    return fail(ENOTSUP,
-                "{}: the layer is a compressed ZFile, which this version cannot read; "
-                "decompress it first (overlaybd-zfile -x)",
-                file.path());
-  }
-  return {};
-}
-
-Result<lsmt::Header> read_block(const File& file, uint64_t offset, const char* part) {
+Result<lsmt::Header> read_block(const Blob& blob, uint64_t offset, const char* part) {
   std::array<std::byte, lsmt::kHeaderSize> bytes{};
-  OBD_TRY(read_exactly(file, bytes, offset));
-  return lsmt::decode_header(bytes, file.path() + ": " + part);
+  OBD_TRY(read_exactly(blob, bytes, offset));
+  return lsmt::decode_header(bytes, blob.path() + ": " + part);
 }
 
 Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
@@ -66,25 +42,24 @@ Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
 
 }  // namespace
 
-Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std::string& path) {
+Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std::string& path,
+                                                       std::shared_ptr<BlockCache> cache) {
   std::unique_ptr<SealedLayer> layer(new SealedLayer);
-  OBD_TRY_ASSIGN(layer->file_, fs.open(path, Access::read_only));
-  const File& file = *layer->file_;
-  OBD_TRY(refuse_other_containers(file));
-  OBD_TRY_ASSIGN(const FileInfo info, file.info());
-  if (info.size < 2 * lsmt::kHeaderSize) {
+  OBD_TRY_ASSIGN(layer->blob_, open_blob(fs, path, std::move(cache)));
+  const Blob& blob = *layer->blob_;
+  if (blob.size() < 2 * lsmt::kHeaderSize) {
     return fail(EINVAL,
                 "{}: {} bytes are too few for an LSMT layer, which has a header and a trailer "
                 "of {} each",
-                path, info.size, lsmt::kHeaderSize);
+                path, blob.size(), lsmt::kHeaderSize);
   }
-  OBD_TRY_ASSIGN(const lsmt::Header header, read_block(file, 0, "header"));
+  OBD_TRY_ASSIGN(const lsmt::Header header, read_block(blob, 0, "header"));
   if (!header.is_header() || !header.is_data()) {
     return fail(EINVAL, "{}: header: flags {:#x} are not those of a layer's data file", path,
                 header.flags);
   }
-  const uint64_t trailer_offset = info.size - lsmt::kHeaderSize;
-  OBD_TRY_ASSIGN(layer->trailer_, read_block(file, trailer_offset, "trailer"));
+  const uint64_t trailer_offset = blob.size() - lsmt::kHeaderSize;
+  OBD_TRY_ASSIGN(layer->trailer_, read_block(blob, trailer_offset, "trailer"));
   OBD_TRY(check_trailer(layer->trailer_, trailer_offset, path));
   if (const uint32_t unknown = (header.flags | layer->trailer_.flags) & ~lsmt::kKnownFlags) {
     layer->warnings_.push_back(
@@ -103,7 +78,7 @@ Result<void> SealedLayer::load_index() {
   for (uint64_t number = 0; number < trailer_.index_size;) {
     const uint64_t count = std::min<uint64_t>(kEntriesPerRead, trailer_.index_size - number);
     const std::span<std::byte> chunk(buffer.data(), count * lsmt::kEntrySize);
-    OBD_TRY(read_exactly(*file_, chunk, trailer_.index_offset + number * lsmt::kEntrySize));
+    OBD_TRY(read_exactly(*blob_, chunk, trailer_.index_offset + number * lsmt::kEntrySize));
     for (uint64_t i = 0; i < count; ++i, ++number) {
       const lsmt::Entry entry = lsmt::decode_entry(std::span<const std::byte, lsmt::kEntrySize>(
           chunk.subspan(i * lsmt::kEntrySize, lsmt::kEntrySize)));

@@ -1,8 +1,9 @@
-// A sealed layer in a plain LSMT file: opened read-only, checked whole, immutable.
+// A sealed layer, in whatever blob it is stored: opened read-only, checked whole, immutable.
 //
-// Ownership: owns its file. Thread-safety: const after open; share freely.
-// Errors: EINVAL for a malformed layer (file, field, value); ENOTSUP for a container that this
-// version does not read (ZFile, tar); EIO when the file is shorter than when it was opened.
+// Ownership: owns its blob, shares the block cache. Thread-safety: const after open; share freely.
+// Errors: EINVAL for a malformed layer (file, field, value); ENOTSUP for a container with features
+// that this version does not read; EBADMSG for compressed blocks that are damaged; EIO when the
+// file is shorter than when it was opened.
 
 #pragma once
 
@@ -13,17 +14,21 @@
 
 #include "core/format/lsmt.h"
 #include "core/index/extent.h"
-#include "core/io/file.h"
+#include "core/io/blob.h"
+#include "core/zfile/block_cache.h"
 
 namespace obd {
 
 class SealedLayer {
  public:
-  static Result<std::unique_ptr<SealedLayer>> open(FileSystem& fs, const std::string& path);
+  // The cache is for blobs that are compressed; null keeps nothing, which is enough for a look at
+  // the index.
+  static Result<std::unique_ptr<SealedLayer>> open(FileSystem& fs, const std::string& path,
+                                                   std::shared_ptr<BlockCache> cache = nullptr);
 
-  [[nodiscard]] const std::string& path() const { return file_->path(); }
+  [[nodiscard]] const std::string& path() const { return blob_->path(); }
   [[nodiscard]] const lsmt::Header& trailer() const { return trailer_; }
-  [[nodiscard]] const File& file() const { return *file_; }
+  [[nodiscard]] const Blob& blob() const { return *blob_; }
 
   // What a person should know although the layer opens: unknown flag bits, entries past the end of
   // the virtual disk, more entries than overlaybd opens.
@@ -44,7 +49,7 @@ class SealedLayer {
   Result<void> check_entry(uint64_t number, const lsmt::Entry& entry, Sectors previous_end,
                            Sectors data_end) const;
 
-  std::unique_ptr<File> file_;
+  std::unique_ptr<Blob> blob_;
   lsmt::Header trailer_;
   std::vector<Extent> extents_;
   std::vector<std::string> warnings_;

@@ -10,13 +10,13 @@
 #include <optional>
 #include <vector>
 
+#include "core/io/output_file.h"
 #include "core/layer/sealed_layer.h"
 #include "core/layer/writable_layer.h"
 #include "tools/obd/command.h"
 #include "tools/obd/common.h"
 #include "tools/obd/data_runs.h"
 #include "tools/obd/mkfs.h"
-#include "tools/obd/scoped_file.h"
 #include "tools/obd/size_text.h"
 
 namespace obd::tool {
@@ -161,7 +161,7 @@ Result<std::string> prepare_directory(FileSystem& fs, const std::string& path,
 Result<void> fill_with_file_system(FileSystem& fs, const Plan& plan, const std::string& fstype,
                                    const ImageConfig& config) {
   const std::string directory = directory_of(config.path);
-  OBD_TRY_ASSIGN(auto scratch, ScopedFile::create(fs, directory, 0600));
+  OBD_TRY_ASSIGN(auto scratch, OutputFile::create(fs, join(directory, kDataName), 0600, true));
   if (auto sized = scratch.file().truncate(plan.layer.virtual_size); !sized) {
     return fail(sized.error().code,
                 "--mkfs: needs a sparse temporary file as large as the disk, and that failed: {}",

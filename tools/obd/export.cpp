@@ -3,11 +3,11 @@
 #include <memory>
 #include <vector>
 
+#include "core/io/output_file.h"
 #include "tools/obd/command.h"
 #include "tools/obd/common.h"
 #include "tools/obd/data_runs.h"
 #include "tools/obd/progress.h"
-#include "tools/obd/scoped_file.h"
 #include "tools/obd/size_text.h"
 
 namespace obd::tool {
@@ -70,11 +70,10 @@ Result<int> run_export(const ExportOptions& options) {
     if (own) return fail(EINVAL, "{}: is a part of the image that is to be exported", *own);
   }
 
-  OBD_TRY_ASSIGN(auto temporary, ScopedFile::create(fs, directory_of(options.raw), 0644));
-  OBD_TRY(temporary.file().truncate(image->size()));
-  OBD_TRY_ASSIGN(const uint64_t written, copy_image(*image, temporary.file()));
-  OBD_TRY(temporary.file().sync());
-  OBD_TRY(temporary.keep_as(options.raw, options.force));
+  OBD_TRY_ASSIGN(auto output, OutputFile::create(fs, options.raw, 0644, options.force));
+  OBD_TRY(output.file().truncate(image->size()));
+  OBD_TRY_ASSIGN(const uint64_t written, copy_image(*image, output.file()));
+  OBD_TRY(output.finish());
   OBD_TRY(image->close());
   fmt::print("created {}: disk of {}, {} of data\n", options.raw, human_size(image->size()),
              human_size(written));
