@@ -66,6 +66,10 @@ std::string resolve(const std::string& path, const std::string& config_path) {
   return directory_of(config_path) + "/" + path;
 }
 
+std::string text_of_config(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 Result<void> refuse_turbo_oci(const Json& layer, const std::string& where) {
   for (const char* key : kTurboOciKeys) {
     OBD_TRY_ASSIGN(const std::string value, text_of(layer, key, where));
@@ -183,6 +187,25 @@ Result<std::optional<std::string>> image_file_at(FileSystem& fs, const ImageConf
   return std::nullopt;
 }
 
+Result<void> refuse_image_file(FileSystem& fs, const ImageConfig& config, const std::string& path) {
+  OBD_TRY_ASSIGN(const bool there, fs.exists(path));
+  if (!there) return {};
+  OBD_TRY_ASSIGN(const auto own, image_file_at(fs, config, path));
+  if (!own) return {};
+  return fail(EINVAL, "{}: is {}, a file of the image itself: choose another name", path, *own);
+}
+
+Result<std::string> name_in_config(FileSystem& fs, const std::string& file,
+                                   const std::string& config_path) {
+  OBD_TRY_ASSIGN(std::string real, fs.canonical(file));
+  const std::string name = real.substr(real.rfind('/') + 1);
+  const std::string beside = resolve(name, config_path);
+  OBD_TRY_ASSIGN(const bool there, fs.exists(beside));
+  if (!there) return real;
+  OBD_TRY_ASSIGN(const std::string real_beside, fs.canonical(beside));
+  return real_beside == real ? name : real;
+}
+
 std::string find_result_file(FileSystem& fs, const std::string& path) {
   const auto json = parse(fs, path);
   if (!json) return "";
@@ -199,11 +222,11 @@ Result<void> save_config(FileSystem& fs, const ImageConfig& config) {
     json["upper"] = {{"data", config.upper->data}, {"index", config.upper->index}};
   }
   json["resultFile"] = config.result_file;
-  return replace_file(fs, config.path,
-                      json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  return replace_file(fs, config.path, text_of_config(json));
 }
 
-Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path) {
+Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
+                                   const std::optional<UpperConfig>& next) {
   OBD_TRY_ASSIGN(Json json, parse(fs, path));
   OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", path + ": upper"));
   if (json["lowers"].is_null()) json["lowers"] = Json::array();
@@ -211,8 +234,26 @@ Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path) {
   // An acceleration layer stays the topmost entry, which is how it is told from the others.
   const bool accelerated = !lowers.empty() && json.value("accelerationLayer", false);
   lowers.insert(accelerated ? lowers.end() - 1 : lowers.end(), Json{{"file", data}});
-  json.erase("upper");
-  return replace_file(fs, path, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  if (next) {
+    json["upper"] = {{"data", next->data}, {"index", next->index}};
+  } else {
+    json.erase("upper");
+  }
+  return replace_file(fs, path, text_of_config(json));
+}
+
+Result<void> replace_lowers(FileSystem& fs, const std::string& path, LowerRange range,
+                            const std::string& lower) {
+  OBD_TRY_ASSIGN(Json json, parse(fs, path));
+  Json& lowers = json["lowers"];
+  if (range.first > range.last || range.last >= lowers.size()) {
+    return fail(EINVAL, "{}: has no lowers {} to {}: it has changed meanwhile", path, range.first,
+                range.last);
+  }
+  lowers[range.first] = Json{{"file", lower}};
+  const auto first = lowers.begin() + static_cast<ptrdiff_t>(range.first);
+  lowers.erase(first + 1, lowers.begin() + static_cast<ptrdiff_t>(range.last) + 1);
+  return replace_file(fs, path, text_of_config(json));
 }
 
 }  // namespace obd

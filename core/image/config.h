@@ -16,7 +16,10 @@
 
 namespace obd {
 
+// The names of a new image's own files in its folder; snapshotters expect them.
 inline constexpr std::string_view kConfigName = "config.v1.json";
+inline constexpr std::string_view kUpperDataName = "writable_data";
+inline constexpr std::string_view kUpperIndexName = "writable_index";
 
 struct UpperConfig {
   std::string data;
@@ -44,9 +47,29 @@ std::string find_result_file(FileSystem& fs, const std::string& path);
 Result<std::optional<std::string>> image_file_at(FileSystem& fs, const ImageConfig& config,
                                                  const std::string& path);
 
-// Rewrites a config that load_config accepts: its upper's data file becomes the topmost lower. All
-// other keys stay.
-Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path);
+// Refuses to make a file where a file of the image is, whatever it is called there.
+Result<void> refuse_image_file(FileSystem& fs, const ImageConfig& config, const std::string& path);
+
+// How a file, which exists, is named in the config at `config_path`: by its name alone when it lies
+// in the config's folder, so that the folder can be moved; else by its absolute path.
+Result<std::string> name_in_config(FileSystem& fs, const std::string& file,
+                                   const std::string& config_path);
+
+// Rewrites a config that load_config accepts: its upper's data file becomes the topmost lower, and
+// `next`, whose paths are written as given, the upper. All other keys stay.
+Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
+                                   const std::optional<UpperConfig>& next = std::nullopt);
+
+// Lowers of an image, counted from 0, the bottom; both ends are included.
+struct LowerRange {
+  size_t first = 0;
+  size_t last = 0;
+};
+
+// Rewrites a config that load_config accepts: one lower, written as given, takes the place of a
+// range of them. All other keys stay.
+Result<void> replace_lowers(FileSystem& fs, const std::string& path, LowerRange range,
+                            const std::string& lower);
 
 // Replaces the config file (or makes it). Paths are written as given.
 Result<void> save_config(FileSystem& fs, const ImageConfig& config);

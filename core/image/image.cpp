@@ -102,7 +102,7 @@ Result<void> Image::open_layers(const OpenOptions& options) {
     if ((*layer)->trailer().virtual_size != 0) lowers_size = (*layer)->trailer().virtual_size;
     lowers_.push_back(std::move(*layer));
   }
-  size_ = lowers_size;
+  size_ = options.beyond_the_end ? lsmt::kAddressableEnd.bytes() : lowers_size;
   if (config_.upper) {
     const WritableLayer::Options upper_options{options.access, options.force_share, lowers_size};
     OBD_TRY_ASSIGN(
@@ -240,6 +240,12 @@ Result<void> Image::flush() {
     upper_->release_stale_space();
   }
   return {};
+}
+
+Result<WritableLayer::Compaction> Image::compact_upper(const ReportProgress& report) {
+  OBD_TRY(check_writable());
+  const std::unique_lock layout(layout_mutex_);
+  return upper_->compact(report);
 }
 
 Result<void> Image::refresh_lock_holder() {

@@ -10,6 +10,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -19,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/progress.h"
 #include "core/base/rwlock.h"
 #include "core/image/config.h"
 #include "core/image/range_lock.h"
@@ -39,6 +41,9 @@ struct OpenOptions {
   // Of decompressed blocks of the lowers. A process that opens several images gives all of them the
   // same one. Null: the image makes one of BlockCache::kDefaultCapacity for itself.
   std::shared_ptr<BlockCache> cache = nullptr;
+  // The disk is as large as the format allows, whatever the layers say: for looking at all that the
+  // lowers hold, as a stack with something else on top of them may show it. Only without an upper.
+  bool beyond_the_end = false;
 };
 
 struct WriteOptions {
@@ -86,6 +91,9 @@ struct LayerInfo {
 Result<LayerInfo> describe(const SealedLayer& layer);
 Result<LayerInfo> describe(const WritableLayer& layer);
 
+// The virtual size of a stack of lowers, in bytes: that of the topmost one that has any.
+uint64_t size_of_lowers(const std::vector<LayerInfo>& lowers);
+
 struct ImageStats {
   uint64_t reads = 0, read_bytes = 0;
   uint64_t writes = 0, write_bytes = 0;
@@ -108,6 +116,10 @@ class Image {
   [[nodiscard]] const ImageConfig& config() const { return config_; }
   [[nodiscard]] uint64_t size() const { return size_; }
   [[nodiscard]] bool writable() const { return writable_; }
+  // The unit in which the upper keeps data and zeros apart without waste, in bytes; 4 KiB or more.
+  [[nodiscard]] uint64_t block_size() const {
+    return upper_ ? std::max(kBlockSize, upper_->granularity()) : kBlockSize;
+  }
 
   Result<void> read(std::span<std::byte> out, uint64_t offset) const;
   Result<void> write(std::span<const std::byte> data, uint64_t offset, WriteOptions options = {});
@@ -127,6 +139,9 @@ class Image {
 
   [[nodiscard]] Result<std::vector<LayerInfo>> layers() const;
   [[nodiscard]] ImageStats stats() const;
+
+  // As WritableLayer::compact(). Nobody else reads or writes meanwhile. The image is writable.
+  Result<WritableLayer::Compaction> compact_upper(const ReportProgress& report);
 
   // Names the calling process as the holder of the upper's lock, after a fork.
   Result<void> refresh_lock_holder();

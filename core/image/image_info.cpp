@@ -59,6 +59,14 @@ Result<LayerInfo> describe(const WritableLayer& layer) {
   return info;
 }
 
+uint64_t size_of_lowers(const std::vector<LayerInfo>& lowers) {
+  uint64_t size = 0;
+  for (const LayerInfo& lower : lowers) {
+    if (lower.virtual_size != 0) size = lower.virtual_size;
+  }
+  return size;
+}
+
 Result<std::vector<LayerInfo>> Image::layers() const {
   std::vector<LayerInfo> infos;
   for (const auto& lower : lowers_) {

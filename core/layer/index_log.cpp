@@ -82,7 +82,10 @@ Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& pat
 
 Result<std::unique_ptr<IndexLog>> IndexLog::install(FileSystem& fs, const std::string& path,
                                                     Draft draft) {
-  OBD_TRY(fs.rename(draft.temporary_path, path));
+  if (auto renamed = fs.rename(draft.temporary_path, path); !renamed) {
+    (void)fs.remove(draft.temporary_path);
+    return std::unexpected<Error>(std::move(renamed).error());
+  }
   OBD_TRY(fs.sync_directory(directory_of(path)));
   // Opened again, so that later errors name the file as it is called now.
   OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_write));

@@ -386,7 +386,9 @@ WritableLayer::Stats WritableLayer::stats() const {
   stats.log_dead_records = stats.log_records - std::min(stats.log_records, stats.extents);
   if (kind_ == UpperKind::append) {
     const std::lock_guard lock(tail_mutex_);
-    stats.dead_bytes = (tail_ - lsmt::kFirstDataSector - stats.data).bytes();
+    // Another writer's records may name the same bytes twice.
+    const Sectors area = tail_ - lsmt::kFirstDataSector;
+    stats.dead_bytes = (area - std::min(area, stats.data)).bytes();
   }
   stats.syncs = syncs_;
   stats.failed_punches = failed_punches_;

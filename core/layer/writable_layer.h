@@ -10,9 +10,9 @@
 // writable_layer.cpp, which also gives the crash argument.
 //
 // Units: Sectors, and bytes where the name says offset or size. Ownership: owns its files and the
-// lock on the data file. Thread-safety: all functions, except that release_stale_space(), seal()
-// and close() want no other call in flight. Errors: EROFS after a failed sync, until the layer is
-// opened again; ENOSPC and EIO of the files below.
+// lock on the data file. Thread-safety: all functions, except that release_stale_space(),
+// compact(), resize(), seal() and close() want no other call in flight. Errors: EROFS after a
+// failed sync, until the layer is opened again; ENOSPC and EIO of the files below.
 
 #pragma once
 
@@ -25,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/progress.h"
 #include "core/base/rwlock.h"
 #include "core/format/lsmt.h"
 #include "core/index/extent.h"
@@ -66,6 +67,14 @@ class WritableLayer {
     uint64_t log_dead_records = 0;
     uint64_t syncs = 0;  // fdatasync calls
     uint64_t failed_punches = 0;
+  };
+
+  // What compact() came to, in bytes.
+  struct Compaction {
+    bool changed = false;  // false: there was nothing to give back, and nothing was touched
+    uint64_t moved = 0;    // live data that was copied to another place
+    uint64_t freed = 0;    // of the data file: cut off, or punched
+    uint64_t log_freed = 0;
   };
 
   static Result<std::unique_ptr<WritableLayer>> open(FileSystem& fs, const std::string& data_path,
@@ -117,6 +126,18 @@ class WritableLayer {
   // Gives some of them back, a bounded number a call.
   void release_stale_space();
 
+  // Gives back the space that dead data and dead records hold: what is live in an append layer
+  // moves into the dead space before it and the data file is cut; a sparse layer's blocks that
+  // nothing names are punched. Needs no space but that of a new log. Stable when it returns; after
+  // a failure the layer is as it was. writable_layer_compact.cpp has the crash argument.
+  Result<Compaction> compact(const ReportProgress& report);
+
+  // Gives the disk another size, a multiple of a sector, not 0. Extents past a smaller size are
+  // forgotten. `hidden` lists ranges of sectors past the old end, in order, that become zero
+  // extents, because the layers below hold data there. Stable when it returns; after a crash or a
+  // failure the disk has the old size or the new. writable_layer_resize.cpp has the crash argument.
+  Result<void> resize(uint64_t size, std::span<const SectorRange> hidden);
+
   // Appends index and trailer to the data file, so that it is a sealed layer, stable; one that is
   // sealed in place already is only made stable. The layer takes no more writes. The index log is
   // still there and to be removed by the caller.
@@ -141,6 +162,11 @@ class WritableLayer {
   Result<void> begin_session();
   Result<void> mend_data_file();
   Result<void> rewrite_log();
+  Result<void> replace_log(const lsmt::Header& header, const LiveIndex& index);
+  void end_session();
+  [[nodiscard]] uint64_t dead_log_records() const;
+  Result<Compaction> compact_append(const ReportProgress& report);
+  Result<Compaction> compact_sparse(const ReportProgress& report);
 
   Result<void> check_usable() const;
   Result<Sectors> allocate(Sectors logical, Sectors length);

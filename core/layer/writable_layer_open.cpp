@@ -289,10 +289,12 @@ Result<void> WritableLayer::mend_data_file() {
   return {};
 }
 
-Result<void> WritableLayer::rewrite_log() {
+Result<void> WritableLayer::rewrite_log() { return replace_log(header_, index_); }
+
+Result<void> WritableLayer::replace_log(const lsmt::Header& header, const LiveIndex& index) {
   OBD_TRY(sync_data());
   auto draft =
-      IndexLog::prepare(fs_, index_path_, header_, index_, kind_ == UpperKind::sparse, index_info_);
+      IndexLog::prepare(fs_, index_path_, header, index, kind_ == UpperKind::sparse, index_info_);
   if (!draft) return std::unexpected<Error>(std::move(draft).error());
   // From here on either log may be the one that a crash leaves, so a failure ends writing.
   auto installed = IndexLog::install(fs_, index_path_, std::move(*draft));

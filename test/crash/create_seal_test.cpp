@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <stdexcept>
 
+#include "test/crash/crash_anywhere.h"
 #include "test/crash/crash_explorer.h"
 #include "test/crash/sessions.h"
 #include "test/support/chooser.h"
@@ -15,15 +16,6 @@ namespace {
 
 constexpr uint64_t kDisksPerRun = 100;
 
-std::vector<std::byte> read_image(MemoryFileSystem& fs, const std::string& path, Access access) {
-  OpenOptions options;
-  options.access = access;
-  const auto image = expect_value(Image::open(fs, path, options));
-  std::vector<std::byte> content(image->size());
-  expect_ok(image->read(content, 0));
-  return content;
-}
-
 void change_image(MemoryFileSystem& fs, const std::string& path, Random& random,
                   std::vector<std::byte>& content) {
   const auto image = expect_value(Image::open(fs, path, {}));
@@ -31,28 +23,6 @@ void change_image(MemoryFileSystem& fs, const std::string& path, Random& random,
   random.fill(part);
   expect_ok(image->write(part, content.size() - part.size()));
   expect_ok(image->close());
-}
-
-// Calls judge(host, cut, whether the power was cut) for crashes all along a recording.
-template <typename Judge>
-void crash_anywhere(const DiskState& start, const Trace& trace, Random& random, Judge&& judge) {
-  CrashDisk disk(start, trace, random.next());
-  for (uint64_t i = 0; i < kDisksPerRun; ++i) {
-    const size_t cut = i * (trace.size() + 1) / kDisksPerRun;
-    disk.advance_to(cut);
-    const bool power = random.percent(75);
-    RandomChooser chooser(random.next());
-    MemoryFileSystem fs(
-        power ? disk.power_cut(chooser) : disk.server_death(disk.cut_short(random.below(5000))),
-        power ? "second-boot" : "first-boot");
-    try {
-      judge(fs, cut, power);
-    } catch (const std::runtime_error& error) {
-      throw std::runtime_error(fmt::format("{}\n  after {} at {} of {}", error.what(),
-                                           power ? "a power cut" : "the server's death", cut,
-                                           trace.size()));
-    }
-  }
 }
 
 // The config is written last: when it is there, so is all else.
@@ -77,7 +47,7 @@ void create_and_crash(uint64_t seed, UpperKind kind) {
   create(fs);
   const size_t made = fs.mark("made");
   const Trace trace = fs.take_trace();
-  crash_anywhere(start, trace, random, [&](MemoryFileSystem& host, size_t cut, bool) {
+  crash_anywhere(start, trace, random, kDisksPerRun, [&](MemoryFileSystem& host, size_t cut, bool) {
     if (!expect_value(host.exists(config.path))) {
       require(cut <= made, "an image that had been made is gone");
       // What is left of the attempt is in nobody's way once it is removed.
@@ -114,37 +84,39 @@ void seal_and_crash(uint64_t seed, UpperKind kind) {
   model.complete_flush(begun, sealed);
   const Trace trace = fs.take_trace();
 
-  crash_anywhere(start, trace, random, [&](MemoryFileSystem& host, size_t cut, bool power) {
-    std::vector<std::byte> content = read_image(host, path, Access::read_only);
-    const auto complaint =
-        power ? model.judge_power_cut(content, cut) : model.judge_server_death(content, cut);
-    if (complaint) throw std::runtime_error(*complaint);
+  crash_anywhere(
+      start, trace, random, kDisksPerRun, [&](MemoryFileSystem& host, size_t cut, bool power) {
+        std::vector<std::byte> content = read_image(host, path, Access::read_only);
+        const auto complaint =
+            power ? model.judge_power_cut(content, cut) : model.judge_server_death(content, cut);
+        if (complaint) throw std::runtime_error(*complaint);
 
-    if (expect_value(load_config(host, path)).upper) {
-      require(cut <= sealed, "the config names the upper again");
-      if (const auto opened = Image::open(host, path, {}); !opened) {
-        require(opened.error().code == EROFS, opened.error().message);
-      } else if (random.percent(50)) {
-        expect_ok((*opened)->write(content, 0));
-      }
-      const DiskState before = host.state();
-      host.start_recording();
-      (void)expect_value(seal_image(host, path));
-      const Trace second = host.take_trace();
-      // This seal was whole, so it stays.
-      if (power) {
-        CrashDisk again(before, second, random.next());
-        again.advance_to(second.size());
-        RandomChooser chooser(random.next());
-        MemoryFileSystem later(again.power_cut(chooser), "third-boot");
-        require(!expect_value(load_config(later, path)).upper, "a whole seal was undone");
-      }
-    }
-    const ImageConfig config = expect_value(load_config(host, path));
-    require(!config.upper && config.lowers.size() == stack.config.lowers.size() + 1,
-            "the config is not that of a sealed image");
-    require(read_image(host, path, Access::read_write) == content, "sealing changed the content");
-  });
+        if (expect_value(load_config(host, path)).upper) {
+          require(cut <= sealed, "the config names the upper again");
+          if (const auto opened = Image::open(host, path, {}); !opened) {
+            require(opened.error().code == EROFS, opened.error().message);
+          } else if (random.percent(50)) {
+            expect_ok((*opened)->write(content, 0));
+          }
+          const DiskState before = host.state();
+          host.start_recording();
+          (void)expect_value(seal_image(host, path));
+          const Trace second = host.take_trace();
+          // This seal was whole, so it stays.
+          if (power) {
+            CrashDisk again(before, second, random.next());
+            again.advance_to(second.size());
+            RandomChooser chooser(random.next());
+            MemoryFileSystem later(again.power_cut(chooser), "third-boot");
+            require(!expect_value(load_config(later, path)).upper, "a whole seal was undone");
+          }
+        }
+        const ImageConfig config = expect_value(load_config(host, path));
+        require(!config.upper && config.lowers.size() == stack.config.lowers.size() + 1,
+                "the config is not that of a sealed image");
+        require(read_image(host, path, Access::read_write) == content,
+                "sealing changed the content");
+      });
 }
 
 // Sealing meets a failing host: it says so, and once the host is well, nothing is lost.

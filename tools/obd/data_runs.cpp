@@ -1,23 +1,13 @@
 #include "tools/obd/data_runs.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "core/base/units.h"
+#include "core/base/zeros.h"
 #include "tools/obd/progress.h"
 
 namespace obd::tool {
-namespace {
-
-bool all_zero(std::span<const std::byte> data) {
-  // Every byte equals the one before it, and the first is zero.
-  return data.front() == std::byte{0} &&
-         std::memcmp(data.data(), data.data() + 1, data.size() - 1) == 0;
-}
-
-}  // namespace
-
 Result<void> skip_zero_blocks(uint64_t offset, std::span<const std::byte> data,
                               const DataSink& sink) {
   size_t begin = 0;  // of the data not yet given to the sink
@@ -25,7 +15,7 @@ Result<void> skip_zero_blocks(uint64_t offset, std::span<const std::byte> data,
   while (at < data.size()) {
     const size_t to_boundary = kBlockSize - (offset + at) % kBlockSize;
     const size_t block = std::min<size_t>(to_boundary, data.size() - at);
-    if (all_zero(data.subspan(at, block))) {
+    if (is_all_zero(data.subspan(at, block))) {
       if (begin < at) OBD_TRY(sink(offset + begin, data.subspan(begin, at - begin)));
       begin = at + block;
     }
