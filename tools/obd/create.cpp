@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -16,14 +15,12 @@
 #include "tools/obd/common.h"
 #include "tools/obd/data_runs.h"
 #include "tools/obd/mkfs.h"
+#include "tools/obd/new_image.h"
 #include "tools/obd/scoped_file.h"
 #include "tools/obd/size_text.h"
 
 namespace obd::tool {
 namespace {
-
-constexpr std::string_view kDataName = "writable_data";
-constexpr std::string_view kIndexName = "writable_index";
 
 struct CreateOptions {
   std::string directory;
@@ -42,35 +39,6 @@ struct Plan {
   NewLayer layer;
   std::string mkfs_program;  // empty: none
 };
-
-// Removes what a failed create has made.
-class NewImageFiles {
- public:
-  explicit NewImageFiles(FileSystem& fs) : fs_(fs) {}
-  ~NewImageFiles() {
-    if (kept_) return;
-    // The error that led here is being told; what cannot be removed stays.
-    for (const std::string& file : files_) static_cast<void>(fs_.remove(file));
-    std::error_code ignored;
-    if (!directory_.empty()) std::filesystem::remove(directory_, ignored);
-  }
-  NewImageFiles(const NewImageFiles&) = delete;
-  NewImageFiles& operator=(const NewImageFiles&) = delete;
-
-  void made_directory(std::string path) { directory_ = std::move(path); }
-  void made_file(std::string path) { files_.push_back(std::move(path)); }
-  void keep() { kept_ = true; }
-
- private:
-  FileSystem& fs_;
-  std::vector<std::string> files_;
-  std::string directory_;  // empty: it was there before
-  bool kept_ = false;
-};
-
-std::string join(const std::string& directory, std::string_view name) {
-  return (std::filesystem::path(directory) / name).string();
-}
 
 Result<std::vector<std::string>> named_lowers(FileSystem& fs, const CreateOptions& options) {
   if (options.from.empty()) return options.lowers;
@@ -139,27 +107,6 @@ Result<Plan> make_plan(FileSystem& fs, const CreateOptions& options) {
   return plan;
 }
 
-// Makes the folder, or makes sure that it is free; returns its absolute path.
-Result<std::string> prepare_directory(FileSystem& fs, const std::string& path,
-                                      NewImageFiles& made) {
-  std::error_code code;
-  if (std::filesystem::create_directory(path, code)) {
-    made.made_directory(path);
-  } else if (code == std::errc::no_such_file_or_directory) {
-    return fail(ENOENT, "{}: the folder that it should be in does not exist", path);
-  } else if (code) {
-    return fail_errno(code.value(), "{}: cannot make the folder", path);
-  }
-  OBD_TRY_ASSIGN(std::string directory, fs.canonical(path));
-  for (const std::string_view name : {kConfigName, kDataName, kIndexName}) {
-    OBD_TRY_ASSIGN(const bool taken, fs.exists(join(directory, name)));
-    if (taken) {
-      return fail(EEXIST, "{}: holds {} already: choose another folder", path, name);
-    }
-  }
-  return directory;
-}
-
 // Lets the host's mkfs fill a sparse file, and writes what it wrote into the image.
 Result<void> fill_with_file_system(FileSystem& fs, const Plan& plan, const std::string& fstype,
                                    const ImageConfig& config) {
@@ -186,9 +133,10 @@ Result<ImageConfig> build(FileSystem& fs, const CreateOptions& options, Plan& pl
   NewImageFiles made(fs);
   OBD_TRY_ASSIGN(const std::string directory, prepare_directory(fs, options.directory, made));
   ImageConfig config;
-  config.path = join(directory, kConfigName);
+  config.path = path_in(directory, kConfigName);
   config.lowers = plan.lowers;
-  config.upper = UpperConfig{join(directory, kDataName), join(directory, kIndexName)};
+  config.upper =
+      UpperConfig{path_in(directory, kUpperDataName), path_in(directory, kUpperIndexName)};
 
   OBD_TRY(create_writable_layer(fs, config.upper->data, config.upper->index, plan.layer));
   made.made_file(config.upper->index);
@@ -198,7 +146,7 @@ Result<ImageConfig> build(FileSystem& fs, const CreateOptions& options, Plan& pl
   }
   made.made_file(config.path);
   // Relative, so that a copy of the folder is an image of its own, not a second name of this one.
-  config.upper = UpperConfig{std::string(kDataName), std::string(kIndexName)};
+  config.upper = UpperConfig{std::string(kUpperDataName), std::string(kUpperIndexName)};
   OBD_TRY(save_config(fs, config));
   OBD_TRY(fs.sync_directory(directory_of(directory)));
   made.keep();
