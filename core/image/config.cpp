@@ -242,6 +242,21 @@ Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
   return replace_file(fs, path, text_of_config(json));
 }
 
+Result<UpperConfig> upper_as_written(FileSystem& fs, const std::string& path) {
+  OBD_TRY_ASSIGN(Json json, parse(fs, path));
+  UpperConfig upper;
+  OBD_TRY_ASSIGN(upper.data, text_of(json["upper"], "data", path + ": upper"));
+  OBD_TRY_ASSIGN(upper.index, text_of(json["upper"], "index", path + ": upper"));
+  return upper;
+}
+
+Result<void> replace_upper(FileSystem& fs, const std::string& path, const UpperConfig& upper) {
+  OBD_TRY_ASSIGN(Json json, parse(fs, path));
+  json["upper"]["data"] = upper.data;
+  json["upper"]["index"] = upper.index;
+  return replace_file(fs, path, text_of_config(json));
+}
+
 Result<void> replace_lowers(FileSystem& fs, const std::string& path, LowerRange range,
                             const std::string& lower) {
   OBD_TRY_ASSIGN(Json json, parse(fs, path));

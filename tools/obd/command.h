@@ -26,6 +26,11 @@ void add_info(CLI::App& app, Runner& chosen);
 void add_check(CLI::App& app, Runner& chosen);
 void add_map(CLI::App& app, Runner& chosen);
 void add_seal(CLI::App& app, Runner& chosen);
+void add_commit(CLI::App& app, Runner& chosen);
+void add_merge(CLI::App& app, Runner& chosen);
+void add_compact(CLI::App& app, Runner& chosen);
+void add_resize(CLI::App& app, Runner& chosen);
+void add_clone(CLI::App& app, Runner& chosen);
 void add_import(CLI::App& app, Runner& chosen);
 void add_export(CLI::App& app, Runner& chosen);
 

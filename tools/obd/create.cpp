@@ -5,25 +5,20 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "core/io/output_file.h"
 #include "core/layer/sealed_layer.h"
 #include "core/layer/writable_layer.h"
 #include "tools/obd/command.h"
 #include "tools/obd/common.h"
-#include "tools/obd/data_runs.h"
 #include "tools/obd/mkfs.h"
+#include "tools/obd/new_image.h"
 #include "tools/obd/size_text.h"
 
 namespace obd::tool {
 namespace {
-
-constexpr std::string_view kDataName = "writable_data";
-constexpr std::string_view kIndexName = "writable_index";
 
 struct CreateOptions {
   std::string directory;
@@ -42,35 +37,6 @@ struct Plan {
   NewLayer layer;
   std::string mkfs_program;  // empty: none
 };
-
-// Removes what a failed create has made.
-class NewImageFiles {
- public:
-  explicit NewImageFiles(FileSystem& fs) : fs_(fs) {}
-  ~NewImageFiles() {
-    if (kept_) return;
-    // The error that led here is being told; what cannot be removed stays.
-    for (const std::string& file : files_) static_cast<void>(fs_.remove(file));
-    std::error_code ignored;
-    if (!directory_.empty()) std::filesystem::remove(directory_, ignored);
-  }
-  NewImageFiles(const NewImageFiles&) = delete;
-  NewImageFiles& operator=(const NewImageFiles&) = delete;
-
-  void made_directory(std::string path) { directory_ = std::move(path); }
-  void made_file(std::string path) { files_.push_back(std::move(path)); }
-  void keep() { kept_ = true; }
-
- private:
-  FileSystem& fs_;
-  std::vector<std::string> files_;
-  std::string directory_;  // empty: it was there before
-  bool kept_ = false;
-};
-
-std::string join(const std::string& directory, std::string_view name) {
-  return (std::filesystem::path(directory) / name).string();
-}
 
 Result<std::vector<std::string>> named_lowers(FileSystem& fs, const CreateOptions& options) {
   if (options.from.empty()) return options.lowers;
@@ -136,66 +102,24 @@ Result<Plan> make_plan(FileSystem& fs, const CreateOptions& options) {
   return plan;
 }
 
-// Makes the folder, or makes sure that it is free; returns its absolute path.
-Result<std::string> prepare_directory(FileSystem& fs, const std::string& path,
-                                      NewImageFiles& made) {
-  std::error_code code;
-  if (std::filesystem::create_directory(path, code)) {
-    made.made_directory(path);
-  } else if (code == std::errc::no_such_file_or_directory) {
-    return fail(ENOENT, "{}: the folder that it should be in does not exist", path);
-  } else if (code) {
-    return fail_errno(code.value(), "{}: cannot make the folder", path);
-  }
-  OBD_TRY_ASSIGN(std::string directory, fs.canonical(path));
-  for (const std::string_view name : {kConfigName, kDataName, kIndexName}) {
-    OBD_TRY_ASSIGN(const bool taken, fs.exists(join(directory, name)));
-    if (taken) {
-      return fail(EEXIST, "{}: holds {} already: choose another folder", path, name);
-    }
-  }
-  return directory;
-}
-
-// Lets the host's mkfs fill a sparse file, and writes what it wrote into the image.
-Result<void> fill_with_file_system(FileSystem& fs, const Plan& plan, const std::string& fstype,
-                                   const ImageConfig& config) {
-  const std::string directory = directory_of(config.path);
-  OBD_TRY_ASSIGN(auto scratch, OutputFile::create(fs, join(directory, kDataName), 0600, true));
-  if (auto sized = scratch.file().truncate(plan.layer.virtual_size); !sized) {
-    return fail(sized.error().code,
-                "--mkfs: needs a sparse temporary file as large as the disk, and that failed: {}",
-                sized.error().message);
-  }
-  OBD_TRY(run_mkfs(plan.mkfs_program, fstype, scratch.file().path()));
-
-  OBD_TRY_ASSIGN(const auto image, Image::open(fs, config, {.access = Access::read_write}));
-  OBD_TRY_ASSIGN(const auto runs, data_runs(scratch.file()));
-  OBD_TRY(copy_runs(scratch.file(), runs, "writing " + fstype,
-                    [&](uint64_t offset, std::span<const std::byte> data) {
-                      return image->write(data, offset);
-                    }));
-  OBD_TRY(image->flush());
-  return image->close();
-}
-
 Result<ImageConfig> build(FileSystem& fs, const CreateOptions& options, Plan& plan) {
   NewImageFiles made(fs);
   OBD_TRY_ASSIGN(const std::string directory, prepare_directory(fs, options.directory, made));
   ImageConfig config;
-  config.path = join(directory, kConfigName);
+  config.path = path_in(directory, kConfigName);
   config.lowers = plan.lowers;
-  config.upper = UpperConfig{join(directory, kDataName), join(directory, kIndexName)};
+  config.upper =
+      UpperConfig{path_in(directory, kUpperDataName), path_in(directory, kUpperIndexName)};
 
   OBD_TRY(create_writable_layer(fs, config.upper->data, config.upper->index, plan.layer));
   made.made_file(config.upper->index);
   made.made_file(config.upper->data);
   if (!plan.mkfs_program.empty()) {
-    OBD_TRY(fill_with_file_system(fs, plan, options.mkfs, config));
+    OBD_TRY(fill_with_file_system(fs, plan.mkfs_program, options.mkfs, config));
   }
   made.made_file(config.path);
   // Relative, so that a copy of the folder is an image of its own, not a second name of this one.
-  config.upper = UpperConfig{std::string(kDataName), std::string(kIndexName)};
+  config.upper = UpperConfig{std::string(kUpperDataName), std::string(kUpperIndexName)};
   OBD_TRY(save_config(fs, config));
   OBD_TRY(fs.sync_directory(directory_of(directory)));
   made.keep();

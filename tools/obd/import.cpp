@@ -10,6 +10,7 @@
 #include "tools/obd/command.h"
 #include "tools/obd/common.h"
 #include "tools/obd/data_runs.h"
+#include "tools/obd/layer_arguments.h"
 #include "tools/obd/size_text.h"
 
 namespace obd::tool {
@@ -17,11 +18,7 @@ namespace {
 
 struct ImportOptions {
   std::string raw;
-  std::string layer;
-  std::string uuid;
-  std::string parent_uuid;
-  std::string message;
-  bool force = false;
+  LayerArguments layer;
 };
 
 // A disk may begin with any bytes, but one that begins as another format's file hardly is a raw
@@ -46,26 +43,18 @@ Result<void> warn_of_other_format(const File& raw) {
 
 Result<int> run_import(const ImportOptions& options) {
   FileSystem& fs = posix_file_system();
-  LayerOptions layer;
-  layer.user_tag = options.message;
-  layer.overwrite = options.force;
-  OBD_TRY_ASSIGN(layer.uuid, parse_uuid_option("--uuid", options.uuid, Uuid::random()));
-  OBD_TRY_ASSIGN(layer.parent_uuid,
-                 parse_uuid_option("--parent-uuid", options.parent_uuid, Uuid()));
-  if (layer.user_tag.size() > lsmt::kMaxTagSize) {
-    return fail(EINVAL, "--message: has {} bytes, and a layer has room for {}",
-                layer.user_tag.size(), lsmt::kMaxTagSize);
-  }
-
-  OBD_TRY(refuse_taken(fs, options.layer, options.force));
+  OBD_TRY_ASSIGN(const LayerOutput output, layer_output(fs, options.layer));
+  LayerOptions layer = output.options;
+  layer.uuid = output.uuid.value_or(Uuid::random());
+  layer.parent_uuid = output.parent_uuid.value_or(Uuid());
   OBD_TRY_ASSIGN(const auto raw, fs.open(options.raw, Access::read_only));
   OBD_TRY_ASSIGN(const FileInfo raw_info, raw->info());
-  OBD_TRY_ASSIGN(const bool taken, fs.exists(options.layer));
+  OBD_TRY_ASSIGN(const bool taken, fs.exists(output.path));
   if (taken) {
-    OBD_TRY_ASSIGN(const auto old, fs.open(options.layer, Access::read_only));
+    OBD_TRY_ASSIGN(const auto old, fs.open(output.path, Access::read_only));
     OBD_TRY_ASSIGN(const FileInfo old_info, old->info());
     if (old_info.device == raw_info.device && old_info.inode == raw_info.inode) {
-      return fail(EINVAL, "{}: is the raw disk that is to be imported", options.layer);
+      return fail(EINVAL, "{}: is the raw disk that is to be imported", output.path);
     }
   }
   if (raw_info.size == 0) return fail(EINVAL, "{}: is empty, so it is no disk", options.raw);
@@ -76,16 +65,17 @@ Result<int> run_import(const ImportOptions& options) {
   }
   OBD_TRY_ASSIGN(const auto runs, data_runs(*raw));
 
-  OBD_TRY_ASSIGN(const auto writer, LayerWriter::create(fs, options.layer, layer));
+  OBD_TRY_ASSIGN(const auto writer, LayerWriter::create(fs, output.path, layer));
   uint64_t written = 0;
   OBD_TRY(copy_runs(*raw, runs, "importing", [&](uint64_t offset, std::span<const std::byte> data) {
     written += data.size();
     return writer->append_data(Sectors::floor(offset), data);
   }));
   OBD_TRY(writer->finish());
-  fmt::print("created {}: disk of {}, {} of data\n", options.layer, human_size(layer.virtual_size),
+  for (const std::string& sentence : writer->warnings()) warn(sentence);
+  fmt::print("created {}: disk of {}, {} of data\n", output.path, human_size(layer.virtual_size),
              human_size(written));
-  fmt::print("write on top of it:  obd create DIR --lower {}\n", shell_quoted(options.layer));
+  fmt::print("write on top of it:  obd create DIR --lower {}\n", shell_quoted(output.path));
   return kExitSuccess;
 }
 
@@ -95,18 +85,14 @@ void add_import(CLI::App& app, Runner& chosen) {
   const auto options = std::make_shared<ImportOptions>();
   CLI::App* command = app.add_subcommand("import", "Makes a sealed layer from a raw disk");
   command->add_option("RAW", options->raw, "A file that holds the disk byte for byte")->required();
-  command->add_option("-o,--output", options->layer, "The layer to make")->required();
-  command->add_option("--uuid", options->uuid, "The layer's UUID (default: a random one)");
-  command->add_option("--parent-uuid", options->parent_uuid,
-                      "UUID of the layer below it (default: none)");
-  command->add_option("-m,--message", options->message, "Text to keep in the layer");
-  command->add_flag("-f,--force", options->force, "Replace an existing layer");
+  add_layer_arguments(*command, options->layer, "a random one", "none");
   command->footer(
       "Holes and blocks of zeros take no space. A size that is no multiple of 512 is\n"
       "rounded up.\n\n"
       "Examples:\n"
       "  obd import disk.raw -o base.lsmt\n"
-      "  obd import disk.raw -o base.lsmt -m 'release 12' --force");
+      "  obd import disk.raw -o base.lsmt -m 'release 12' --force\n"
+      "  obd import disk.raw -o base.zst --compress zstd:9 --block-size 64K");
   command->callback([options, &chosen] { chosen = [options] { return run_import(*options); }; });
 }
 

@@ -1,5 +1,6 @@
-// obd: creates, inspects and converts layered disk images. One file a subcommand; this one parses
-// the command line, runs what was chosen, and turns errors into a sentence and an exit status.
+// obd: creates, inspects, changes and converts layered disk images. One file a subcommand; this one
+// parses the command line, runs what was chosen, and turns errors into a sentence and an exit
+// status.
 
 #include <cstdio>
 #include <exception>
@@ -12,8 +13,9 @@ namespace obd::tool {
 namespace {
 
 using AddCommand = void (*)(CLI::App&, Runner&);
-constexpr AddCommand kCommands[] = {add_create, add_info,   add_check, add_map,
-                                    add_seal,   add_import, add_export};
+constexpr AddCommand kCommands[] = {add_create,  add_clone,  add_info,   add_check,
+                                    add_map,     add_seal,   add_commit, add_merge,
+                                    add_compact, add_resize, add_import, add_export};
 
 constexpr const char* kExamples = R"(Examples:
   obd create disk --size 10G --mkfs ext4     a new disk with an ext4 in it
@@ -22,6 +24,11 @@ constexpr const char* kExamples = R"(Examples:
   obd check disk                             verify every structure
   obd map disk                               where each byte is stored
   obd seal disk                              make its writable layer immutable
+  obd commit disk -o changes.lsmt            a sealed layer from its writable one
+  obd merge disk -o all.lsmt                 one sealed layer from all of its layers
+  obd compact disk                           give back the space that dead data holds
+  obd resize disk +10G                       a larger disk
+  obd clone disk copy                        a second image that shares its layers
   obd import disk.raw -o base.lsmt           a sealed layer from a raw disk
   obd export disk -o disk.raw                a raw disk from an image
   nbdkit overlaybd disk/config.v1.json       serve it over NBD
@@ -30,8 +37,9 @@ constexpr const char* kExamples = R"(Examples:
 2 the command line was not understood ('check' has its own).)";
 
 int run(int argc, char** argv) {
-  CLI::App app("Creates, inspects and converts layered disk images in the overlaybd format.",
-               "obd");
+  CLI::App app(
+      "Creates, inspects, changes and converts layered disk images in the overlaybd format.",
+      "obd");
   app.set_version_flag("--version", "obd " OBD_VERSION);
   app.get_formatter()->column_width(34);
   app.footer(kExamples);

@@ -1,60 +1,21 @@
 #include "tools/obd/mkfs.h"
 
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cerrno>
-#include <csignal>
-#include <cstdlib>
 #include <string_view>
 #include <vector>
 
-#include "tools/obd/interrupt.h"
+#include "core/io/output_file.h"
+#include "tools/obd/data_runs.h"
+#include "tools/obd/program.h"
 
 namespace obd::tool {
 namespace {
-
-// A user's PATH often lacks the folders that mkfs programs are in.
-constexpr std::string_view kSystemFolders = "/usr/local/sbin:/usr/sbin:/sbin";
 
 std::vector<std::string> options_for(std::string_view fstype) {
   if (fstype == "ext2" || fstype == "ext3" || fstype == "ext4") return {"-q", "-F"};
   if (fstype == "xfs" || fstype == "btrfs" || fstype == "f2fs") return {"-q", "-f"};
   if (fstype == "ntfs") return {"-q", "-F", "-Q"};
   return {};
-}
-
-class SpawnActions {
- public:
-  SpawnActions() { posix_spawn_file_actions_init(&actions_); }
-  ~SpawnActions() { posix_spawn_file_actions_destroy(&actions_); }
-  SpawnActions(const SpawnActions&) = delete;
-  SpawnActions& operator=(const SpawnActions&) = delete;
-  posix_spawn_file_actions_t* get() { return &actions_; }
-
- private:
-  posix_spawn_file_actions_t actions_;
-};
-
-Result<pid_t> spawn(const std::vector<std::string>& words) {
-  std::vector<char*> argv;
-  for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
-  argv.push_back(nullptr);
-  // It has nobody to ask, and standard output is for what obd itself has to say.
-  SpawnActions actions;
-  int code =
-      posix_spawn_file_actions_addopen(actions.get(), STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  if (code == 0) {
-    code = posix_spawn_file_actions_adddup2(actions.get(), STDERR_FILENO, STDOUT_FILENO);
-  }
-  pid_t pid = 0;
-  if (code == 0) {
-    code = posix_spawn(&pid, words.front().c_str(), actions.get(), nullptr, argv.data(), environ);
-  }
-  if (code != 0) return fail_errno(code, "{}: cannot run", words.front());
-  return pid;
 }
 
 }  // namespace
@@ -65,18 +26,12 @@ Result<std::string> find_mkfs(const std::string& fstype) {
   if (fstype.empty() || fstype.find_first_not_of(kNameCharacters) != std::string::npos) {
     return fail(EINVAL, "--mkfs: '{}' is no type of file system", fstype);
   }
-  const char* path = std::getenv("PATH");
-  const std::string folders = fmt::format("{}:{}", path != nullptr ? path : "", kSystemFolders);
-  std::string_view rest = folders;
-  while (!rest.empty()) {
-    const std::string_view folder = rest.substr(0, rest.find(':'));
-    rest.remove_prefix(std::min(rest.size(), folder.size() + 1));
-    if (folder.empty()) continue;
-    const std::string program = fmt::format("{}/mkfs.{}", folder, fstype);
-    if (::access(program.c_str(), X_OK) == 0) return program;
+  auto program = find_program("mkfs." + fstype);
+  if (!program && program.error().code == ENOENT) {
+    return fail(ENOENT, "--mkfs: {}: install the tools of that file system",
+                program.error().message);
   }
-  return fail(ENOENT, "--mkfs: there is no program mkfs.{}: install the tools of that file system",
-              fstype);
+  return program;
 }
 
 Result<void> run_mkfs(const std::string& program, const std::string& fstype,
@@ -84,20 +39,30 @@ Result<void> run_mkfs(const std::string& program, const std::string& fstype,
   std::vector<std::string> words = {program};
   for (const std::string& option : options_for(fstype)) words.push_back(option);
   words.push_back(file);
-  OBD_TRY_ASSIGN(const pid_t pid, spawn(words));
-
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0) {
-    if (errno != EINTR) return fail_errno(errno, "{}: cannot wait for it", program);
-    if (!check_interrupt()) ::kill(pid, SIGTERM);
-  }
-  OBD_TRY(check_interrupt());
-  if (WIFSIGNALED(status)) return fail(EIO, "{} was ended by signal {}", program, WTERMSIG(status));
-  if (WEXITSTATUS(status) != 0) {
-    return fail(EIO, "{} failed with exit status {}: its own message is above", program,
-                WEXITSTATUS(status));
+  OBD_TRY_ASSIGN(const int status, run_program(words));
+  if (status != 0) {
+    return fail(EIO, "{} failed with exit status {}: its own message is above", program, status);
   }
   return {};
+}
+
+Result<void> fill_with_file_system(FileSystem& fs, const std::string& program,
+                                   const std::string& fstype, const ImageConfig& config) {
+  OBD_TRY_ASSIGN(const auto image, Image::open(fs, config, {.access = Access::read_write}));
+  OBD_TRY_ASSIGN(auto scratch, OutputFile::create(fs, config.upper->data, 0600, true));
+  if (auto sized = scratch.file().truncate(image->size()); !sized) {
+    return fail(sized.error().code,
+                "--mkfs: needs a sparse temporary file as large as the disk, and that failed: {}",
+                sized.error().message);
+  }
+  OBD_TRY(run_mkfs(program, fstype, scratch.file().path()));
+  OBD_TRY_ASSIGN(const auto runs, data_runs(scratch.file()));
+  OBD_TRY(copy_runs(scratch.file(), runs, "writing " + fstype,
+                    [&](uint64_t offset, std::span<const std::byte> data) {
+                      return image->write(data, offset);
+                    }));
+  OBD_TRY(image->flush());
+  return image->close();
 }
 
 }  // namespace obd::tool

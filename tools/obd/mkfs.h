@@ -1,4 +1,4 @@
-// Making a file system in a file with the host's own programs.
+// Making a file system with the host's own programs.
 //
 // Thread-safety: none. Errors: ENOENT when there is no such program; EIO when it failed (its own
 // words have gone to standard error).
@@ -7,16 +7,21 @@
 
 #include <string>
 
-#include "core/base/result.h"
+#include "core/image/image.h"
 
 namespace obd::tool {
 
-// The path of mkfs.FSTYPE, looked for in PATH and where the system keeps such programs.
+// The path of mkfs.FSTYPE.
 Result<std::string> find_mkfs(const std::string& fstype);
 
 // Runs the program on a file; quietly, and without asking anything, where the program has
 // options for it.
 Result<void> run_mkfs(const std::string& program, const std::string& fstype,
                       const std::string& file);
+
+// Lets the program fill a sparse temporary file beside the upper's data, and writes what it wrote
+// into the image, whose disk is empty. `config` names its files by paths that can be opened.
+Result<void> fill_with_file_system(FileSystem& fs, const std::string& program,
+                                   const std::string& fstype, const ImageConfig& config);
 
 }  // namespace obd::tool

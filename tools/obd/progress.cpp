@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "tools/obd/interrupt.h"
@@ -61,6 +63,24 @@ void Progress::draw(Clock::time_point now) {
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
   drawn_ = true;
+}
+
+ReportProgress progress_lines() {
+  struct Phase {
+    std::string what;
+    uint64_t done = 0;
+    std::optional<Progress> line = {};
+  };
+  return [phase = std::make_shared<Phase>()](std::string_view what, uint64_t done, uint64_t total) {
+    if (!phase->line || phase->what != what) {
+      phase->what = what;
+      phase->done = 0;
+      phase->line.emplace(phase->what, total);
+    }
+    const uint64_t step = done - phase->done;
+    phase->done = done;
+    return phase->line->advance(step);
+  };
 }
 
 }  // namespace obd::tool

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/base/progress.h"
 #include "core/base/result.h"
 
 namespace obd::tool {
@@ -40,5 +41,9 @@ class Progress {
   Clock::time_point start_;
   Clock::time_point next_draw_;
 };
+
+// Shows each phase of an operation of the engine on such a line, and ends the operation when the
+// user has asked the program to stop.
+ReportProgress progress_lines();
 
 }  // namespace obd::tool

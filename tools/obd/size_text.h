@@ -17,8 +17,8 @@ namespace obd::tool {
 // then by "iB". A fraction is rounded up to whole bytes; below 2^64.
 Result<uint64_t> parse_size(std::string_view text);
 
-// A size that a disk can have: a multiple of 512 (to which a fraction is rounded up), not 0, at most
-// kMaxDiskSize.
+// A size that a disk can have: a multiple of 512 (to which a fraction is rounded up), not 0, at
+// most kMaxDiskSize.
 Result<uint64_t> parse_disk_size(std::string_view text);
 
 // Rounded to the nearest tenth of a unit: "0 B", "1.5 GiB", "64 MiB".

@@ -1,0 +1,26 @@
+#include "tools/obd/layer_json.h"
+
+namespace obd::tool {
+
+Json layer_json(const LayerInfo& layer) {
+  Json json = {{"kind", layer.kind}, {"file", layer.path}};
+  if (!layer.index_path.empty()) json["index"] = layer.index_path;
+  json["uuid"] = layer.uuid.text();
+  json["parent_uuid"] = layer.parent_uuid.is_nil() ? Json(nullptr) : Json(layer.parent_uuid.text());
+  json["message"] = layer.user_tag;
+  json["virtual_size"] = layer.virtual_size;
+  json["extents"] = layer.extents;
+  json["live_bytes"] = layer.data_bytes;
+  json["zero_bytes"] = layer.zero_bytes;
+  json["dead_bytes"] = layer.dead_bytes;
+  json["file_bytes"] = layer.file_bytes;
+  json["allocated_bytes"] = layer.allocated_bytes;
+  if (!layer.index_path.empty()) {
+    json["log_records"] = layer.log_records;
+    json["log_dead_records"] = layer.log_dead_records;
+  }
+  json["warnings"] = layer.warnings;
+  return json;
+}
+
+}  // namespace obd::tool
