@@ -18,9 +18,23 @@ struct InfoOptions {
   bool force_share = false;
 };
 
+// Null for what is not compressed.
+Json compression_json(const Container& container) {
+  if (container.compression == Compression::none) return nullptr;
+  return {{"algorithm", name_of(container.compression)},
+          {"block_size", container.block_size},
+          {"blocks", container.blocks},
+          {"bytes", container.compressed_size},
+          {"checksums", container.checksums}};
+}
+
 Json layer_json(const LayerInfo& layer) {
   Json json = {{"kind", layer.kind}, {"file", layer.path}};
   if (!layer.index_path.empty()) json["index"] = layer.index_path;
+  if (layer.container) {
+    json["container"] = describe(*layer.container);
+    json["compression"] = compression_json(*layer.container);
+  }
   json["uuid"] = layer.uuid.text();
   json["parent_uuid"] = layer.parent_uuid.is_nil() ? Json(nullptr) : Json(layer.parent_uuid.text());
   json["message"] = layer.user_tag;
@@ -73,6 +87,14 @@ std::string upper_text(const Target& target, const std::vector<LayerInfo>& layer
   return layers.back().kind;
 }
 
+void print_container(const Container& container) {
+  fmt::print("  {:<12}{}\n", "container", describe(container));
+  if (container.compression == Compression::none) return;
+  fmt::print("  {:<12}{}, {}{}\n", "", counted(container.blocks, "block"),
+             human_size(container.compressed_size),
+             container.checksums ? "" : ", without checksums");
+}
+
 void print_human(const Target& target, const Image& image, const std::vector<LayerInfo>& layers) {
   const uint64_t allocated =
       std::accumulate(layers.begin(), layers.end(), uint64_t{0},
@@ -98,6 +120,7 @@ void print_human(const Target& target, const Image& image, const std::vector<Lay
   for (size_t i = 0; i < layers.size(); ++i) {
     const LayerInfo& layer = layers[i];
     fmt::print("\nlayer {}\n", i);
+    if (layer.container) print_container(*layer.container);
     fmt::print("  {:<12}{}\n", "uuid", uuid_text(layer.uuid));
     fmt::print("  {:<12}{}\n", "parent", uuid_text(layer.parent_uuid));
     fmt::print("  {:<12}{}\n", "disk size", exact_size(layer.virtual_size));
