@@ -43,6 +43,8 @@ constexpr size_t kMaxRunsPerReply = size_t{1} << 16;
 // Except for the atomic, it is written only while nbdkit has one thread.
 struct Server {
   std::string config_path;
+  uint64_t cache_size = obd::BlockCache::kDefaultCapacity;
+  std::shared_ptr<obd::BlockCache> cache;  // the image's
   std::unique_ptr<obd::Image> image;
   std::string write_refusal;  // why the image, which has an upper, could only be opened read-only
   std::atomic<bool> had_writer = false;  // a client that may write has connected
@@ -89,8 +91,19 @@ int guarded(Action&& action) noexcept {
 
 int overlaybd_config(const char* key, const char* value) noexcept {
   return guarded([&]() -> obd::Result<void> {
+    if (std::string_view(key) == "cache-size") {
+      const int64_t size = nbdkit_parse_size(value);
+      if (size < 0) {
+        return obd::fail(EINVAL, "cache-size={}: is no size; 64M is the default, 0 turns it off",
+                         value);
+      }
+      server.cache_size = static_cast<uint64_t>(size);
+      return {};
+    }
     if (std::string_view(key) != "config") {
-      return obd::fail(EINVAL, "unknown parameter '{}': the overlaybd plugin has only config=PATH",
+      return obd::fail(EINVAL,
+                       "unknown parameter '{}': the overlaybd plugin has config=PATH and "
+                       "cache-size=SIZE",
                        key);
     }
     if (!server.config_path.empty()) {
@@ -123,9 +136,12 @@ bool may_still_be_readable(const obd::Error& error) {
 
 obd::Result<void> open_image() {
   obd::FileSystem& fs = obd::posix_file_system();
-  auto image = obd::Image::open(fs, server.config_path, {.access = obd::Access::read_write});
+  server.cache = std::make_shared<obd::BlockCache>(server.cache_size);
+  obd::OpenOptions options{.access = obd::Access::read_write, .cache = server.cache};
+  auto image = obd::Image::open(fs, server.config_path, options);
   if (!image && may_still_be_readable(image.error())) {
-    auto readable = obd::Image::open(fs, server.config_path, {.access = obd::Access::read_only});
+    options.access = obd::Access::read_only;
+    auto readable = obd::Image::open(fs, server.config_path, options);
     if (readable) {
       server.write_refusal = image.error().message;
       nbdkit_error("warning: the image can only be served read-only, with nbdkit -r: %s",
@@ -151,14 +167,16 @@ int overlaybd_after_fork() noexcept {
 
 // ---- after clients ----
 
-void log_stats(const obd::ImageStats& stats) noexcept {
+void log_stats(const obd::ImageStats& stats, const obd::BlockCache::Stats& cache) noexcept {
   const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
   nbdkit_debug(
       "overlaybd: %llu reads (%llu bytes), %llu writes (%llu bytes), %llu zeroes and trims "
       "(%llu bytes), %llu flushes by %llu syncs",
       number(stats.reads), number(stats.read_bytes), number(stats.writes),
       number(stats.write_bytes), number(stats.zeroes), number(stats.zero_bytes),
-      number(stats.flushes), number(stats.syncs), number(stats.failed_punches));
+      number(stats.flushes), number(stats.syncs));
+  nbdkit_debug("overlaybd: block cache: %llu hits, %llu misses, %llu bytes", number(cache.hits),
+               number(cache.misses), number(cache.bytes));
 }
 
 void overlaybd_cleanup() noexcept {
@@ -166,7 +184,7 @@ void overlaybd_cleanup() noexcept {
   // The status has nowhere to go: what matters is that the log tells it.
   static_cast<void>(guarded([]() -> obd::Result<void> {
     const std::unique_ptr<obd::Image> image = std::move(server.image);
-    log_stats(image->stats());
+    log_stats(image->stats(), server.cache->stats());
     // Closing would stabilise what an earlier, killed server has left: nbdkit -r must not.
     if (!server.had_writer) return {};
     return image->close();
@@ -175,7 +193,7 @@ void overlaybd_cleanup() noexcept {
 
 void overlaybd_dump_plugin() noexcept {
   std::printf("overlaybd_version=%s\n", OBD_VERSION);
-  std::printf("overlaybd_formats=lsmt\n");
+  std::printf("overlaybd_formats=lsmt,zfile,tar\n");
   std::printf("overlaybd_upper_kinds=append,sparse\n");
   std::printf("overlaybd_max_lowers=%zu\n", obd::kMaxLowers);
 }
@@ -312,7 +330,8 @@ constexpr const char* kDescription =
     "writable layer on top of them.";
 
 constexpr const char* kConfigHelp =
-    "[config=]<PATH>  (required) The image's config file, config.v1.json, or its folder.";
+    "[config=]<PATH>    (required) The image's config file, config.v1.json, or its folder.\n"
+    "cache-size=<SIZE>  Memory for decompressed blocks of the lowers, 0 for none (default: 64M).";
 
 struct nbdkit_plugin make_plugin() {
   struct nbdkit_plugin plugin = {};

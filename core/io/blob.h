@@ -29,6 +29,7 @@ const char* name_of(Compression compression);
 // How a blob is stored.
 struct Container {
   bool tar = false;
+  uint64_t offset = 0;  // in the file, where the member of a tar file starts
   Compression compression = Compression::none;
   // Of a ZFile:
   uint32_t block_size = 0;       // bytes of content that are compressed together
@@ -67,7 +68,7 @@ class FileBlob final : public Blob {
  public:
   // `window` lies within the file.
   FileBlob(std::unique_ptr<File> file, ByteRange window, bool tar)
-      : file_(std::move(file)), window_(window), container_{.tar = tar} {}
+      : file_(std::move(file)), window_(window), container_{.tar = tar, .offset = window.offset} {}
 
   [[nodiscard]] const std::string& path() const override { return file_->path(); }
   [[nodiscard]] uint64_t size() const override { return window_.length; }

@@ -82,9 +82,16 @@ expect_bad_config 'sha256:12.*registry' '{"repoBlobUrl": "https://r/v2/n/blobs",
   "lowers": [{"digest": "sha256:12", "size": 3, "dir": "nowhere"}]}' 2
 expect_bad_config 'turboOCI' '{"lowers": [{"file": "good.lsmt", "targetFile": "x",
   "gzipIndex": "y"}]}' 2
-for blob in good.zfile good.tar; do
-  cp "$source_dir/test/fixtures/bad/$blob" .
-  printf '{"lowers": [{"file": "%s"}]}' $blob >image.json
-  expect_fail 1 "${blob/./\\.}.*(ZFile|tar)" nbdkit -U - "$OBD_PLUGIN" image.json --run true
-  expect_fail 2 "${blob/./\\.}.*(ZFile|tar)" obd check image.json
+
+# Compressed and wrapped layers: damage is told with the layer's name, be it at opening or later.
+for blob in zfile-jumptable-flip.zfile:index_crc zfile-algo-7.zfile:algorithm \
+  tar-bad-checksum.tar:checksum tar-trunc.tar:size; do
+  name=${blob%%:*}
+  cp "$source_dir/test/fixtures/bad/$name" .
+  printf '{"lowers": [{"file": "%s"}]}' "$name" >image.json
+  expect_fail 1 "${name/./\\.}.*${blob##*:}" nbdkit -U - "$OBD_PLUGIN" image.json --run true
+  expect_fail 1 "${name/./\\.}.*${blob##*:}" obd info image.json
 done
+cp "$source_dir/test/fixtures/bad/zfile-block-flip.zfile" .
+expect_fail 1 'zfile-block-flip\.zfile.*block 1 ' obd export zfile-block-flip.zfile -o none.raw
+[[ ! -e none.raw ]] || fail 'the failed export left a file'

@@ -53,6 +53,14 @@ std::string upper_text(const Target& target, const std::vector<LayerInfo>& layer
   return layers.back().kind;
 }
 
+void print_container(const Container& container) {
+  fmt::print("  {:<12}{}\n", "container", describe(container));
+  if (container.compression == Compression::none) return;
+  fmt::print("  {:<12}{}, {}{}\n", "", counted(container.blocks, "block"),
+             human_size(container.compressed_size),
+             container.checksums ? "" : ", without checksums");
+}
+
 void print_human(const Target& target, const Image& image, const std::vector<LayerInfo>& layers) {
   const uint64_t allocated =
       std::accumulate(layers.begin(), layers.end(), uint64_t{0},
@@ -78,6 +86,7 @@ void print_human(const Target& target, const Image& image, const std::vector<Lay
   for (size_t i = 0; i < layers.size(); ++i) {
     const LayerInfo& layer = layers[i];
     fmt::print("\nlayer {}\n", i);
+    if (layer.container) print_container(*layer.container);
     fmt::print("  {:<12}{}\n", "uuid", uuid_text(layer.uuid));
     fmt::print("  {:<12}{}\n", "parent", uuid_text(layer.parent_uuid));
     fmt::print("  {:<12}{}\n", "disk size", exact_size(layer.virtual_size));

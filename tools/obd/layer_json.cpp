@@ -1,10 +1,27 @@
 #include "tools/obd/layer_json.h"
 
 namespace obd::tool {
+namespace {
+
+// Null for what is not compressed.
+Json compression_json(const Container& container) {
+  if (container.compression == Compression::none) return nullptr;
+  return {{"algorithm", name_of(container.compression)},
+          {"block_size", container.block_size},
+          {"blocks", container.blocks},
+          {"bytes", container.compressed_size},
+          {"checksums", container.checksums}};
+}
+
+}  // namespace
 
 Json layer_json(const LayerInfo& layer) {
   Json json = {{"kind", layer.kind}, {"file", layer.path}};
   if (!layer.index_path.empty()) json["index"] = layer.index_path;
+  if (layer.container) {
+    json["container"] = describe(*layer.container);
+    json["compression"] = compression_json(*layer.container);
+  }
   json["uuid"] = layer.uuid.text();
   json["parent_uuid"] = layer.parent_uuid.is_nil() ? Json(nullptr) : Json(layer.parent_uuid.text());
   json["message"] = layer.user_tag;

@@ -1,6 +1,7 @@
 // obd map: the runs of a disk and where their bytes are, in the shape of `qemu-img map`.
 
 #include <memory>
+#include <optional>
 
 #include "tools/obd/command.h"
 #include "tools/obd/common.h"
@@ -20,6 +21,13 @@ size_t depth_of(const ImageExtent& extent, size_t layer_count) {
   return layer_count - 1 - extent.layer;
 }
 
+// Where the run's bytes stand in the layer's file; nowhere, if they are compressed.
+std::optional<uint64_t> file_offset(const ImageExtent& extent, const LayerInfo& layer) {
+  if (!layer.container) return extent.physical;
+  if (layer.container->compression != Compression::none) return std::nullopt;
+  return layer.container->offset + extent.physical;
+}
+
 Result<void> print_json(const Image& image, const std::vector<LayerInfo>& layers) {
   // A row at a time: a disk can have millions.
   const char* separator = "[";
@@ -32,8 +40,11 @@ Result<void> print_json(const Image& image, const std::vector<LayerInfo>& layers
                 {"zero", !data},
                 {"data", data}};
     if (data) {
-      row["offset"] = extent.physical;
-      row["filename"] = layers[extent.layer].path;
+      const LayerInfo& layer = layers[extent.layer];
+      const auto offset = file_offset(extent, layer);
+      row["compressed"] = !offset;
+      if (offset) row["offset"] = *offset;
+      row["filename"] = layer.path;
     }
     fmt::print("{}{}", separator, json_text(row, -1));
     separator = ",\n";
@@ -47,8 +58,11 @@ Result<void> print_human(const Image& image, const std::vector<LayerInfo>& layer
   fmt::print("{:<18}  {:<18}  {:<5}  {:<18}  {}\n", "Start", "Length", "Depth", "Offset", "File");
   return image.extents(0, image.size(), [&](const ImageExtent& extent) {
     if (extent.kind == ExtentKind::data) {
-      fmt::print("{:<#18x}  {:<#18x}  {:<5}  {:<#18x}  {}\n", extent.offset, extent.length,
-                 depth_of(extent, layers.size()), extent.physical, layers[extent.layer].path);
+      const LayerInfo& layer = layers[extent.layer];
+      const auto offset = file_offset(extent, layer);
+      fmt::print("{:<#18x}  {:<#18x}  {:<5}  {:<18}  {}\n", extent.offset, extent.length,
+                 depth_of(extent, layers.size()),
+                 offset ? fmt::format("{:#x}", *offset) : "compressed", layer.path);
     }
     return true;
   });
