@@ -33,22 +33,16 @@ int run(CLI::App& app, int argc, char** argv, int failure,
   return failure;
 }
 
-namespace {
-
-CLI::Validator refusal(const std::string& reason) {
-  CLI::Validator validator([reason](const std::string&) { return reason; }, "");
-  return validator;
+void add_refused(CLI::App& app, const std::string& name, const std::string& reason) {
+  const auto refuse = [name, reason](const std::string&) {
+    throw CLI::ValidationError(name, reason);
+  };
+  app.add_option_function<std::string>(name, refuse, "Not supported: " + reason);
 }
 
-}  // namespace
-
-void add_refused(CLI::App& app, const std::string& names, const std::string& reason) {
-  app.add_option(names, "Not supported: " + reason)->check(refusal(reason));
-}
-
-void add_refused_flag(CLI::App& app, const std::string& names, const std::string& reason) {
+void add_refused_flag(CLI::App& app, const std::string& name, const std::string& reason) {
   app.add_flag_callback(
-      names, [names, reason] { throw CLI::ValidationError(names, reason); },
+      name, [name, reason] { throw CLI::ValidationError(name, reason); },
       "Not supported: " + reason);
 }
 
@@ -61,7 +55,7 @@ void add_refused_upload(CLI::App& app) {
 }
 
 void add_verbose(CLI::App& app) {
-  app.add_flag("--verbose", "Accepted; there is nothing more to say");
+  app.add_flag_callback("--verbose", [] {}, "Accepted; there is nothing more to say");
 }
 
 void add_compression(CLI::App& app, CompressionArguments& arguments) {

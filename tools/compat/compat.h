@@ -25,8 +25,8 @@ int run(CLI::App& app, int argc, char** argv, int failure,
         const std::function<Result<int>()>& action);
 
 // An option that overlaybd has, and this program does not: giving it is an error that says why.
-void add_refused(CLI::App& app, const std::string& names, const std::string& reason);
-void add_refused_flag(CLI::App& app, const std::string& names, const std::string& reason);
+void add_refused(CLI::App& app, const std::string& name, const std::string& reason);
+void add_refused_flag(CLI::App& app, const std::string& name, const std::string& reason);
 
 // --upload and what belongs to it.
 void add_refused_upload(CLI::App& app);
