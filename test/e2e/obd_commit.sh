@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# obd commit: the upper alone becomes a dense layer that takes its place: obd_commit.sh append|sparse
+# obd commit: the upper alone becomes a dense layer that takes its place:
+# obd_commit.sh append|sparse
 . "$(dirname "$0")/functions.sh"
 type=$1
 

@@ -28,7 +28,7 @@ expect_json info.json '.virtual_size == 5 * 1048576' '.layers[0].zero_bytes == 0
   '.layers[0].parent_uuid == null'
 
 # Layers without an image: what hides what lies below stays.
-obd merge disk0/writable_data disk1/writable_data disk2/writable_data -o middle.lsmt --json >merge.json
+obd merge disk{0,1,2}/writable_data -o middle.lsmt --json >merge.json
 expect_json merge.json '.layer.zero_bytes > 0' '.replaced == []'
 obd create same --lower base.lsmt middle.lsmt
 read_disk disk2 disk2.raw

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# obd resize: a larger disk with the same ext4, which grows into it, and back: obd_resize.sh append|sparse
+# obd resize: a larger disk with the same ext4, which grows into it, and back:
+# obd_resize.sh append|sparse
 . "$(dirname "$0")/functions.sh"
 type=$1
 requires_command mkfs.ext4 e2fsck resize2fs dumpe2fs
@@ -38,7 +39,7 @@ serve disk
 nbdcopy work.raw "$uri"
 stop_nbdkit
 check_file_system
-[[ $(stat --format=%s exported.raw) == $((128 << 20)) ]] || fail 'the exported disk has another size'
+(($(stat --format=%s exported.raw) == 128 << 20)) || fail 'the exported disk has another size'
 dumpe2fs -h exported.raw 2>/dev/null | grep -q 'Block count: *131072\|Block count: *32768' ||
   fail 'the file system has not grown'
 
