@@ -112,7 +112,7 @@ void add_merge(CLI::App& app, Runner& chosen) {
       ->needs(range);
   add_layer_arguments(*command, arguments->layer,
                       "a random one; with --replace that of\nthe topmost layer merged",
-                      "that of the bottom layer merged");
+                      "that of the\nbottom layer merged");
   command->add_flag("--json", arguments->json, "Print JSON, sizes in bytes");
   command->footer(
       "An image is merged whole, its writable layer included, unless --range says less.\n"
