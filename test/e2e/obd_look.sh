@@ -51,6 +51,31 @@ while read -r start length offset file; do
   cmp --bytes="$length" --ignore-initial="$start:$offset" disk.raw "$file" || fail "run at $start"
 done < <(jq --raw-output '.[] | select(.data) | "\(.start) \(.length) \(.offset) \(.filename)"' map.json)
 
+# How a layer is stored, and that its bytes are nowhere in the file as such.
+zfile=$source_dir/test/fixtures/05-zfile-tar
+obd info "$zfile/config.json" >info.txt
+grep -Eq 'container +zfile lz4 4K in tar' info.txt
+obd info --json "$zfile/layer.tar" >info.json
+expect_json info.json '.layers[0].container == "zfile lz4 4K in tar"' \
+  '.layers[0].compression == {"algorithm": "lz4", "block_size": 4096, "blocks": 179,
+    "bytes": 52383, "checksums": true}'
+obd info --json lower.lsmt >info.json
+expect_json info.json '.layers[0].container == "raw"' '.layers[0].compression == null'
+obd check "$zfile/config.json" | grep -q clean
+obd map "$zfile/config.json" | grep -q compressed
+obd map --json "$zfile/config.json" >map.json
+expect_json map.json '[.[] | select(.data)] | all(.compressed and (has("offset") | not))'
+obd export "$zfile/layer.tar" -o zfile.raw
+[[ $(sha256sum <zfile.raw) == bdfae054f8af648c358820fd1c2125eb07d22496558e4d8af2ea517ccd06434b* ]] ||
+  fail 'wrong content exported'
+# In a tar file alone, they are, behind its headers.
+tar --create --format=ustar --file lower.tar lower.lsmt
+obd map --json lower.tar >map.json
+obd export lower.tar -o tar.raw
+read -r start length offset < <(jq --raw-output \
+  '[.[] | select(.data)][0] | "\(.start) \(.length) \(.offset)"' map.json)
+cmp --bytes="$length" --ignore-initial="$start:$offset" tar.raw lower.tar || fail 'wrong offset in tar'
+
 # While a server writes, only on request.
 serve disk
 for command in info map; do

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "core/layer/layer_writer.h"
+#include "test/interop/fixture_set.h"
 #include "test/interop/script_model.h"
 #include "test/interop/upstream_rules.h"
 #include "test/interop/workspace.h"
@@ -199,6 +200,38 @@ TEST(OurLayers, WrittenLayerObeysTheRules) {
   EXPECT_SAME_BYTES(foreign, disk.bytes());
   const auto image = open_readable(make_config(workspace.path(), {"layer.lsmt"}, std::nullopt));
   EXPECT_SAME_BYTES(read_disk(*image), disk.bytes());
+}
+
+// The same layer in every container: overlaybd's reader of LSMT sees the same bytes in each.
+TEST(OurLayers, ContainersChangeNothingButHowALayerIsStored) {
+  const Workspace workspace;
+  const std::vector<std::pair<std::string, BlobOptions>> containers = {
+      {"raw", {}},
+      {"tar", {.tar = true}},
+      {"zfile lz4 4K", {.compression = Compression::lz4}},
+      {"zfile zstd 64K", {.compression = Compression::zstd, .block_size = 65536}},
+      {"zfile lz4 4K in tar", {.compression = Compression::lz4, .tar = true}},
+  };
+  const Bytes data = disk_from_scripts(kMiB, {fixture_folder() / "bad" / "base.script"});
+  for (const auto& [name, blob] : containers) {
+    SCOPED_TRACE(name);
+    const std::string path = workspace / "layer";
+    LayerOptions options;
+    options.virtual_size = kMiB;
+    options.overwrite = true;
+    options.blob = blob;
+    auto writer = must(LayerWriter::create(posix_file_system(), path, options));
+    must(writer->append_data(Sectors(), data));
+    must(writer->finish());
+    EXPECT_TRUE(writer->warnings().empty());
+
+    const auto image = open_readable(make_config(workspace.path(), {"layer"}, std::nullopt));
+    EXPECT_SAME_BYTES(read_disk(*image), data);
+    EXPECT_EQ(describe(must(image->layers()).front().container.value()), name);
+    if (blob.tar) {
+      EXPECT_EQ(run("tar --list --file " + path), "overlaybd.commit\n");
+    }
+  }
 }
 
 TEST(OurLayers, WrittenEmptyLayerObeysTheRules) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/zfile/open_blob.h"
 #include "test/support/seeded.h"
 
 namespace obd::test {
@@ -38,8 +39,8 @@ void check_extents(FileSystem& fs, const Image& image, std::span<const std::byte
     std::vector<std::byte> found(run.length);
     if (run.kind != ExtentKind::hole) require(run.layer < layers.size(), where + ": no such layer");
     if (run.kind == ExtentKind::data) {
-      const auto file = expect_value(fs.open(layers[run.layer].path, Access::read_only));
-      expect_ok(read_exactly(*file, found, run.physical));
+      const auto blob = expect_value(open_blob(fs, layers[run.layer].path, nullptr));
+      expect_ok(read_exactly(*blob, found, run.physical));
     }
     require(std::equal(found.begin(), found.end(), expected.begin(), expected.end()),
             where + ": is not what the disk holds");

@@ -24,6 +24,10 @@ void build_lower(FileSystem& fs, Random& random, const std::string& path, uint64
   options.virtual_size = virtual_size;
   options.uuid = Uuid::random();
   options.user_tag = "lower";
+  options.blob.compression = static_cast<Compression>(random.below(3));
+  options.blob.block_size = zfile::kMinBlockSize << random.below(6);
+  options.blob.tar = random.percent(30);
+  options.blob.threads = 1;
   auto writer = expect_value(LayerWriter::create(fs, path, options));
   const uint64_t sectors = virtual_size / kSectorSize;
   for (uint64_t at = random.below(kLongestRun); at < sectors;) {
