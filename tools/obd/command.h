@@ -31,6 +31,8 @@ void add_merge(CLI::App& app, Runner& chosen);
 void add_compact(CLI::App& app, Runner& chosen);
 void add_resize(CLI::App& app, Runner& chosen);
 void add_clone(CLI::App& app, Runner& chosen);
+void add_convert(CLI::App& app, Runner& chosen);
+void add_verify(CLI::App& app, Runner& chosen);
 void add_import(CLI::App& app, Runner& chosen);
 void add_export(CLI::App& app, Runner& chosen);
 

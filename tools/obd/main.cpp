@@ -13,15 +13,16 @@ namespace obd::tool {
 namespace {
 
 using AddCommand = void (*)(CLI::App&, Runner&);
-constexpr AddCommand kCommands[] = {add_create,  add_clone,  add_info,   add_check,
-                                    add_map,     add_seal,   add_commit, add_merge,
-                                    add_compact, add_resize, add_import, add_export};
+constexpr AddCommand kCommands[] = {
+    add_create, add_clone,   add_info,   add_check,  add_verify,  add_map,    add_seal,
+    add_commit, add_compact, add_resize, add_merge,  add_convert, add_import, add_export};
 
 constexpr const char* kExamples = R"(Examples:
   obd create disk --size 10G --mkfs ext4     a new disk with an ext4 in it
   obd create top --from disk/config.v1.json  a new writable layer over a sealed image
   obd info disk                              its layers, and the space they take
   obd check disk                             verify every structure
+  obd verify disk                            read everything, compare every checksum
   obd map disk                               where each byte is stored
   obd seal disk                              make its writable layer immutable
   obd commit disk -o changes.lsmt            a sealed layer from its writable one
@@ -29,12 +30,13 @@ constexpr const char* kExamples = R"(Examples:
   obd compact disk                           give back the space that dead data holds
   obd resize disk +10G                       a larger disk
   obd clone disk copy                        a second image that shares its layers
+  obd convert base.lsmt -o base.z -z zstd    the same layer, compressed
   obd import disk.raw -o base.lsmt           a sealed layer from a raw disk
   obd export disk -o disk.raw                a raw disk from an image
   nbdkit overlaybd disk/config.v1.json       serve it over NBD
 
 'obd COMMAND --help' tells all about a command. Exit status: 0 success, 1 failure,
-2 the command line was not understood ('check' has its own).)";
+2 the command line was not understood ('check' and 'verify' have their own).)";
 
 int run(int argc, char** argv) {
   CLI::App app(
