@@ -39,6 +39,8 @@ refused 'disk' disk
 nbdkit -U - "$OBD_PLUGIN" config=disk/config.v1.json --run 'nbdinfo --size "$uri"' >size.txt
 [[ $(<size.txt) == 1048576 ]] || fail 'a wrong size'
 (cd disk && nbdkit --pidfile "$tmp/pid" --unix "$tmp/sock" "$OBD_PLUGIN" config.v1.json)
+# The parent leaves as soon as it has forked; the server writes the file when it is ready.
+wait_until "$$" test -s pid || fail 'nbdkit did not go into the background'
 cleanup_fn stop_pid "$(<pid)"
 nbdcopy "nbd+unix:///?socket=$tmp/sock" copy.raw
 expect_same lower.raw copy.raw

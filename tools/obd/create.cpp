@@ -164,6 +164,7 @@ Result<std::string> prepare_directory(FileSystem& fs, const std::string& path,
 Result<void> fill_with_file_system(FileSystem& fs, const Plan& plan, const std::string& fstype,
                                    const ImageConfig& config) {
   const std::string directory = directory_of(config.path);
+  // Never finished, so it goes away with this function.
   OBD_TRY_ASSIGN(auto scratch, OutputFile::create(fs, join(directory, kDataName), 0600, true));
   if (auto sized = scratch.file().truncate(plan.layer.virtual_size); !sized) {
     return fail(sized.error().code,

@@ -32,7 +32,7 @@ Json layer_json(const LayerInfo& layer) {
   Json json = {{"kind", layer.kind}, {"file", layer.path}};
   if (!layer.index_path.empty()) json["index"] = layer.index_path;
   if (layer.container) {
-    json["container"] = describe(*layer.container);
+    json["container"] = to_text(*layer.container);
     json["compression"] = compression_json(*layer.container);
   }
   json["uuid"] = layer.uuid.text();
@@ -88,7 +88,7 @@ std::string upper_text(const Target& target, const std::vector<LayerInfo>& layer
 }
 
 void print_container(const Container& container) {
-  fmt::print("  {:<12}{}\n", "container", describe(container));
+  fmt::print("  {:<12}{}\n", "container", to_text(container));
   if (container.compression == Compression::none) return;
   fmt::print("  {:<12}{}, {}{}\n", "", counted(container.blocks, "block"),
              human_size(container.compressed_size),
