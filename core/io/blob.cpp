@@ -16,7 +16,7 @@ const char* name_of(Compression compression) {
   return "none";
 }
 
-std::string describe(const Container& container) {
+std::string to_text(const Container& container) {
   if (container.compression == Compression::none) return container.tar ? "tar" : "raw";
   const std::string block = container.block_size % 1024 == 0
                                 ? fmt::format("{}K", container.block_size / 1024)

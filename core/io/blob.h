@@ -39,7 +39,7 @@ struct Container {
 };
 
 // "raw", "tar", "zfile lz4 4K", "zfile zstd 64K in tar".
-std::string describe(const Container& container);
+std::string to_text(const Container& container);
 
 class Blob {
  public:

@@ -3,23 +3,13 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "core/base/uuid.h"
 #include "core/io/file.h"
+#include "core/io/output_file.h"
 
 namespace obd {
 namespace {
 
 constexpr size_t kReadStep = size_t{64} * 1024;
-
-// Fills `path`, which must be new, with stable content.
-Result<void> write_new_file(FileSystem& fs, const std::string& path, std::string_view content,
-                            const std::optional<FileInfo>& model) {
-  // Nobody may read through the temporary name what the old file kept to itself.
-  OBD_TRY_ASSIGN(auto file, fs.create(path, model ? 0600 : 0644));
-  if (model) OBD_TRY(file->set_owner_and_mode(model->owner, model->group, model->mode));
-  OBD_TRY(file->write_at(std::as_bytes(std::span(content)), 0));
-  return file->sync();
-}
 
 }  // namespace
 
@@ -62,16 +52,11 @@ Result<void> replace_file(FileSystem& fs, const std::string& path, std::string_v
     OBD_TRY_ASSIGN(const auto old, fs.open(target, Access::read_only));
     OBD_TRY_ASSIGN(model, old->info());
   }
-  // A name of its own: whatever else bears a fixed one need not be ours to replace.
-  const std::string temporary = target + ".tmp-" + Uuid::random().text().substr(0, 8);
-  auto written = write_new_file(fs, temporary, content, model);
-  if (written) written = fs.rename(temporary, target);
-  if (!written) {
-    // The first error is the one to tell.
-    static_cast<void>(fs.remove(temporary));
-    return written;
-  }
-  return fs.sync_directory(directory_of(target));
+  // Nobody may read through the temporary name what the old file kept to itself.
+  OBD_TRY_ASSIGN(OutputFile output, OutputFile::create(fs, target, model ? 0600 : 0644, true));
+  if (model) OBD_TRY(output.file().set_owner_and_mode(model->owner, model->group, model->mode));
+  OBD_TRY(output.file().write_at(std::as_bytes(std::span(content)), 0));
+  return output.finish();
 }
 
 }  // namespace obd

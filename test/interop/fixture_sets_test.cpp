@@ -60,7 +60,7 @@ TEST_P(SealedSets, ReadsAsItsScriptsAndChecksumSay) {
 
   const LayerInfo top = must(image->layers()).back();
   EXPECT_EQ(top.kind, "sealed");
-  EXPECT_EQ(describe(top.container.value()), GetParam().container);
+  EXPECT_EQ(to_text(top.container.value()), GetParam().container);
   EXPECT_TRUE(before == folder_state(folder)) << "opening or reading changed a file";
 }
 

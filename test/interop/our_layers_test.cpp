@@ -227,7 +227,7 @@ TEST(OurLayers, ContainersChangeNothingButHowALayerIsStored) {
 
     const auto image = open_readable(make_config(workspace.path(), {"layer"}, std::nullopt));
     EXPECT_SAME_BYTES(read_disk(*image), data);
-    EXPECT_EQ(describe(must(image->layers()).front().container.value()), name);
+    EXPECT_EQ(to_text(must(image->layers()).front().container.value()), name);
     if (blob.tar) {
       EXPECT_EQ(run("tar --list --file " + path), "overlaybd.commit\n");
     }

@@ -194,11 +194,14 @@ TEST_F(BlobWriterTest, NoFailureLeavesHalfABlob) {
 
 TEST_F(BlobWriterTest, FullDiskIsToldAndCleanedUp) {
   fs_.set_space_limit(300'000);
-  const auto writer = test::expect_value(
+  auto writer = test::expect_value(
       BlobWriter::create(fs_, kPath, {.compression = Compression::lz4, .threads = 2}, false));
   Result<void> result;
   for (int i = 0; i < 50 && result; ++i) result = writer->append(test::random_content(7, 100'000));
   test::expect_error(result, ENOSPC);
+  writer.reset();
+  EXPECT_THAT(fs_.state().names, IsEmpty());
+  EXPECT_EQ(fs_.allocated(), 0U);
 }
 
 }  // namespace

@@ -169,7 +169,7 @@ TEST_F(ZfileReaderTest, DamagedBlockIsNamedAndTheOthersAreServed) {
   test::write_blob(fs_, kPath, content, {.compression = Compression::lz4});
   const std::array<std::byte, 1> flipped = {~test::file_bytes(fs_, kPath)[512 + 4200]};
   patch(flipped, 512 + 4200);
-  for (const uint64_t capacity : {0, 1 << 20}) {
+  for (const uint64_t capacity : {uint64_t{0}, uint64_t{1} << 20}) {
     const auto blob = open(std::make_shared<BlockCache>(capacity));
     Bytes out(10);
     for (int twice = 0; twice < 2; ++twice) {

@@ -178,6 +178,7 @@ Result<void> make_new_upper(FileSystem& fs, const ImageConfig& config, uint64_t 
   // alone changes nothing.
   OBD_TRY_ASSIGN(const auto old, Image::open(fs, config, {.access = Access::read_write}));
   OBD_TRY_ASSIGN(const auto layers, old->layers());
+  // Never finished, so it goes away with this function.
   OBD_TRY_ASSIGN(auto disk, OutputFile::create(fs, config.upper->data, 0600, true));
   OBD_TRY(export_disk(*old, disk.file()));
   OBD_TRY(resize_file_system(disk.file(), size));

@@ -64,8 +64,8 @@ Result<int> run_convert(const ConvertArguments& arguments) {
     return kExitSuccess;
   }
   OBD_TRY_ASSIGN(const FileInfo old_file, layer->blob().file().info());
-  fmt::print("created {}: {}, {}; {} was {}, {}\n", info.path, describe(*info.container),
-             human_size(info.file_bytes), arguments.layer, describe(layer->blob().container()),
+  fmt::print("created {}: {}, {}; {} was {}, {}\n", info.path, to_text(*info.container),
+             human_size(info.file_bytes), arguments.layer, to_text(layer->blob().container()),
              human_size(old_file.size));
   return kExitSuccess;
 }

@@ -54,7 +54,7 @@ std::string upper_text(const Target& target, const std::vector<LayerInfo>& layer
 }
 
 void print_container(const Container& container) {
-  fmt::print("  {:<12}{}\n", "container", describe(container));
+  fmt::print("  {:<12}{}\n", "container", to_text(container));
   if (container.compression == Compression::none) return;
   fmt::print("  {:<12}{}, {}{}\n", "", counted(container.blocks, "block"),
              human_size(container.compressed_size),

@@ -19,7 +19,7 @@ Json layer_json(const LayerInfo& layer) {
   Json json = {{"kind", layer.kind}, {"file", layer.path}};
   if (!layer.index_path.empty()) json["index"] = layer.index_path;
   if (layer.container) {
-    json["container"] = describe(*layer.container);
+    json["container"] = to_text(*layer.container);
     json["compression"] = compression_json(*layer.container);
   }
   json["uuid"] = layer.uuid.text();

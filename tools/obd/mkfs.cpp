@@ -49,6 +49,7 @@ Result<void> run_mkfs(const std::string& program, const std::string& fstype,
 Result<void> fill_with_file_system(FileSystem& fs, const std::string& program,
                                    const std::string& fstype, const ImageConfig& config) {
   OBD_TRY_ASSIGN(const auto image, Image::open(fs, config, {.access = Access::read_write}));
+  // Never finished, so it goes away with this function.
   OBD_TRY_ASSIGN(auto scratch, OutputFile::create(fs, config.upper->data, 0600, true));
   if (auto sized = scratch.file().truncate(image->size()); !sized) {
     return fail(sized.error().code,
