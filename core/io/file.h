@@ -130,9 +130,9 @@ Result<void> read_exactly(const File& file, std::span<std::byte> out, uint64_t o
 Result<std::string> read_whole(FileSystem& fs, const std::string& path, uint64_t max_bytes);
 
 // Replaces (or makes) a file so that a crash leaves the old or the new content, never a mixture:
-// written under a temporary name beside it (path + ".tmp", where a leftover is removed), synced,
-// renamed, the folder synced. An existing file's mode and owner are kept, and a symbolic link goes
-// on pointing at what it did. Two callers must not replace the same file at the same time.
+// written under a temporary name beside it, synced, renamed, the folder synced. An existing file's
+// mode and owner are kept, and a symbolic link goes on pointing at what it did. Two callers must
+// not replace the same file at the same time.
 Result<void> replace_file(FileSystem& fs, const std::string& path, std::string_view content);
 
 }  // namespace obd
