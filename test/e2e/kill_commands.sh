@@ -3,6 +3,9 @@
 # what it makes is whole or not there under its name, what it changes in place holds the same disk,
 # and the same command then does its work.
 # Environment: OBD_KILL_SECONDS (15), how long to go on; OBD_SEED repeats a run.
+seconds=${OBD_KILL_SECONDS:-15}
+# shellcheck disable=SC2034
+time_limit=$((seconds + 185))
 . "$(dirname "$0")/functions.sh"
 requires_command strace
 # What changes files. A kill comes before one of these calls, or at any time.
@@ -11,7 +14,6 @@ calls+=',?rename,?renameat,?link,?linkat,?unlink,?unlinkat,?mkdir,?mkdirat'
 strace -qq -o strace.out -e trace="$calls" true || skip 'strace is not allowed to trace'
 
 seed=${OBD_SEED:-$((RANDOM * 100 + 1))}
-seconds=${OBD_KILL_SECONDS:-15}
 echo "seed $seed (OBD_SEED=$seed repeats this run)"
 RANDOM=$seed
 size=$((16 << 20))

@@ -94,3 +94,7 @@ for algorithm, compress in ((1, lz4_block), (2, zstd_block)):
         small = zfile(algorithm, [compress(byte * 512)] * 3 + [last], 512, 1836, byte == b"a")
         for target in ("zfile", "zfile_header"):
             seed(target, small)
+
+# libzstd also reads the formats of its versions 0.5 to 0.7.
+for version in b"\x25\x26\x27":
+    seed("zfile_block", struct.pack("<BH", 1, 512) + bytes([version]) + b"\xb5\x2f\xfd" + bytes(24))

@@ -103,7 +103,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const uint64_t block_size = (*alone)->container().block_size;
   const uint64_t end = (*alone)->size();
   fuzz::require(end <= (*alone)->container().blocks * block_size, "the blocks hold the content");
-  const auto nothing = (*alone)->read_at(std::vector<std::byte>(1), end);
+  std::byte beyond{};
+  const auto nothing = (*alone)->read_at({&beyond, 1}, end);
   fuzz::require(nothing && *nothing == 0, "behind the content is nothing");
   if (end == 0) return 0;
 
