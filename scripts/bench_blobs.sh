@@ -103,7 +103,7 @@ run() {
 }
 
 # run_zstd_blocks SIZE: zstd in blocks that know nothing of each other, as a ZFile's, exists only as
-# its benchmark: in memory, one thread, no checksums, no files.
+# its benchmark: in memory, one thread, no checksums, no files. It tells no CPU time.
 run_zstd_blocks() {
   local name="zstd -b3 -B$1" rate='([0-9.]+) MB/s, *([0-9.]+) MB/s'
   progress "round $round of $rounds: $name"
@@ -112,8 +112,8 @@ run_zstd_blocks() {
   [[ $(<command.out) =~ $rate ]]
   jq --null-input --compact-output --arg name "$name" --argjson write "${BASH_REMATCH[1]}" \
     --argjson read "${BASH_REMATCH[2]}" \
-    '{group: "zstd 3, 1 thread", name: $name, rate: $write, cpu: (1000 / $write)},
-     {group: "verify zstd", name: $name, rate: $read, cpu: (1000 / $read)}' >>results
+    '{group: "zstd 3, 1 thread", name: $name, rate: $write},
+     {group: "verify zstd", name: $name, rate: $read}' >>results
 }
 
 commit() {
@@ -216,8 +216,8 @@ printf 'layers: '
 for layer in disk.raw disk.zst zstd.64k zstd.4k disk.lz4 lz4.64k lz4.4k; do
   printf '%s %s MB  ' "$layer" $(($(stat --format=%s "$layer") / 1000000))
 done
-printf '\n\n%-18s %-48s %12s %8s %10s %8s\n' '' '' 'MB/s or' 'to' 'ns a byte' 'to'
-printf '%-18s %-48s %12s %8s %10s %8s\n' '' '' 'requests/s' 'first' 'or us CPU' 'first'
+printf '\n\n%-18s %-44s %12s %8s %10s %8s\n' '' '' 'MB/s or' 'to' 'ns a byte' 'to'
+printf '%-18s %-44s %12s %8s %10s %8s\n' '' '' 'requests/s' 'first' 'or us CPU' 'first'
 jq --slurp --raw-output '
   def median: sort | if length % 2 == 1 then .[length / 2 | floor]
                      else (.[length / 2] + .[length / 2 - 1]) / 2 end;
@@ -230,9 +230,12 @@ jq --slurp --raw-output '
   | map(. as $key | $all | map(select(.group == $key.group and .name == $key.name))
         | $key + {rate: (map(.rate) | median), cpu: (map(.cpu) | median)})
   | .[0] as $first
-  | .[] | [.group, .name, .rate, .rate / $first.rate, .cpu, .cpu / $first.cpu] | @tsv
+  | .[] | [.group, .name, .rate, .rate / $first.rate, .cpu // "-",
+           (if .cpu and $first.cpu then .cpu / $first.cpu else "-" end)] | @tsv
 ' results |
   while IFS=$'\t' read -r group name rate ratio cpu cpu_ratio; do
-    printf '%-18s %-48s %12.0f %7.2fx %10.2f %7.2fx\n' "$group" "$name" "$rate" "$ratio" "$cpu" \
+    [[ $cpu == - ]] || printf -v cpu '%.2f' "$cpu"
+    [[ $cpu_ratio == - ]] || printf -v cpu_ratio '%.2f' "$cpu_ratio"
+    printf '%-18s %-44s %12.0f %8.2f %10s %8s\n' "$group" "$name" "$rate" "$ratio" "$cpu" \
       "$cpu_ratio"
   done
