@@ -56,6 +56,7 @@ dev_packages=(
   libgtest-dev
   libnbd-dev
   llvm-19
+  lz4
   procps
   python3
   python3-libnbd
@@ -64,6 +65,7 @@ dev_packages=(
   shellcheck
   strace
   xfsprogs
+  zstd
 )
 
 packages=("${build_packages[@]}" "${client_packages[@]}")

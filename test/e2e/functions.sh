@@ -2,6 +2,7 @@
 #
 # A test that mounts something sets own_mounts=yes before that line: it then runs in a mount
 # namespace of its own, whose mounts no other process sees and which go away with its last process.
+# One that may take more than 200 seconds sets time_limit before that line.
 #
 # Gives a folder of its own ($tmp, the current one), cleaning up on every kind of exit, servers, and
 # checks. A test ends with status 0 when all was right, 77 when this host lacks what it needs.
@@ -52,7 +53,7 @@ if [[ -z ${OBD_E2E_GUARDED:-} ]]; then
   [[ -z ${own_mounts:-} ]] || requires_root
   export OBD_E2E_GUARDED=1
   exec ${own_mounts:+unshare --mount --propagation private} \
-    timeout --kill-after=20 200 bash "$0" "$@"
+    timeout --kill-after=20 "${time_limit:-200}" bash "$0" "$@"
 fi
 
 # --- cleaning up ---

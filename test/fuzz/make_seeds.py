@@ -8,6 +8,7 @@ import struct
 import sys
 
 HEADER = 4096
+ZFILE_HEADER = 512
 LARGEST = 64 * 1024  # what is larger makes a fuzzer slow
 
 fixtures = pathlib.Path(sys.argv[1])
@@ -22,6 +23,34 @@ def seed(target, content):
 
 def part(role, content):
     return bytes([role]) + struct.pack("<I", len(content))[:3] + content
+
+
+def lz4_block(content):
+    """Literals alone."""
+    rest = len(content) - 15
+    return bytes([0xF0]) + b"\xff" * (rest // 255) + bytes([rest % 255]) + content
+
+
+def zstd_block(content):
+    """A frame with its size, of one block that repeats the first byte."""
+    header = b"\x28\xb5\x2f\xfd\x60" + struct.pack("<H", len(content) - 256)
+    return header + struct.pack("<I", len(content) << 3 | 3)[:3] + content[:1]
+
+
+def zfile(algorithm, blocks, block_size, content_size, final):
+    """Without any checksum, and small: a fuzzer gets further with it than with real ones."""
+    data = b"".join(blocks)
+    table = b"".join(struct.pack("<I", len(block)) for block in blocks)
+
+    def header(flags):
+        fields = struct.pack(
+            "<IIQQQQIIIBBB", 96, 0, flags, ZFILE_HEADER + len(data), len(blocks), content_size,
+            0, 0, block_size, algorithm, 0, 0,
+        )  # fmt: skip
+        magic = b"ZFile\0\1\0tuji.yyf@Alibaba"
+        return (magic + fields).ljust(ZFILE_HEADER, b"\0")
+
+    return header(0x0B if final else 0x03) + data + table + header(0x06)
 
 
 shutil.rmtree(out, ignore_errors=True)
@@ -40,6 +69,14 @@ for path in files:
             seed("sealed_layer", content)
             seed("image", part(0, content))
             seed("image", part(0, good) + part(0, content))
+    if path.suffix == ".zfile":
+        seed("zfile_header", content[:ZFILE_HEADER] + content[-ZFILE_HEADER:])
+        seed("zfile_header", content[-ZFILE_HEADER:] + content[-2 * ZFILE_HEADER : -ZFILE_HEADER])
+    if path.suffix in (".zfile", ".tar") and len(content) <= LARGEST:
+        for target in ("sealed_layer", "zfile", "tar"):
+            seed(target, content)
+        seed("image", part(0, content))
+        seed("image", part(0, good) + part(0, content))
     if path.suffix == ".index" and len(content) <= LARGEST:
         for choice in range(4):
             seed("index_log", bytes([choice]) + content[HEADER:])
@@ -47,3 +84,17 @@ for path in files:
         if data.exists() and data.stat().st_size <= LARGEST:
             seed("image", part(1, data.read_bytes()) + part(2, content))
             seed("image", part(0, good) + part(1, data.read_bytes()) + part(2, content))
+
+for algorithm, compress in ((1, lz4_block), (2, zstd_block)):
+    for byte in (b"a", b"b"):
+        for size in (512, 4096):
+            block = compress(byte * size)
+            seed("zfile_block", struct.pack("<BH", algorithm - 1, size) + block)
+        last = compress(byte * 300)
+        small = zfile(algorithm, [compress(byte * 512)] * 3 + [last], 512, 1836, byte == b"a")
+        for target in ("zfile", "zfile_header"):
+            seed(target, small)
+
+# libzstd also reads the formats of its versions 0.5 to 0.7.
+for version in b"\x25\x26\x27":
+    seed("zfile_block", struct.pack("<BH", 1, 512) + bytes([version]) + b"\xb5\x2f\xfd" + bytes(24))

@@ -26,10 +26,17 @@ Result<std::string> prepare_directory(FileSystem& fs, const std::string& path,
     return fail_errno(code.value(), "{}: cannot make the folder", path);
   }
   OBD_TRY_ASSIGN(std::string directory, fs.canonical(path));
-  for (const std::string_view name : {kConfigName, kUpperDataName, kUpperIndexName}) {
+  OBD_TRY_ASSIGN(const bool has_config, fs.exists(path_in(directory, kConfigName)));
+  if (has_config) {
+    return fail(EEXIST, "{}: holds {} already: choose another folder", path, kConfigName);
+  }
+  for (const std::string_view name : {kUpperDataName, kUpperIndexName}) {
     OBD_TRY_ASSIGN(const bool taken, fs.exists(path_in(directory, name)));
     if (taken) {
-      return fail(EEXIST, "{}: holds {} already: choose another folder", path, name);
+      return fail(EEXIST,
+                  "{}: holds {} but no {}: choose another folder, or remove it if a command that "
+                  "was killed has left it",
+                  path, name, kConfigName);
     }
   }
   return directory;
