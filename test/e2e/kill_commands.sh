@@ -19,7 +19,7 @@ RANDOM=$seed
 size=$((4 << 20))
 
 operations=(import commit commit_lz4 commit_zstd commit_tar merge replace compact grow shrink clone
-  seal export)
+  seal export convert)
 
 # sum_of IMAGE|LAYER: of the disk's content.
 sum_of() {
@@ -87,13 +87,14 @@ prepare() {
     clone) arguments=(clone disk copy) ;;
     seal) arguments=(seal disk) ;;
     export) arguments=(export disk -o out.raw) ;;
+    convert) arguments=(convert base.lsmt -o new.lsmt --compress zstd --tar) ;;
   esac
 }
 
 # What is there under the name that was asked for is whole.
 verify_result() {
   case $operation in
-    import) expect_sum new.lsmt "$disk_sum" ;;
+    import | convert) expect_sum new.lsmt "$disk_sum" ;;
     commit*)
       jq --arg file "$tmp/new.lsmt" '{lowers: (.lowers + [{file: $file}])}' disk/config.v1.json \
         >stacked.json
