@@ -16,10 +16,10 @@ strace -qq -o strace.out -e trace="$calls" true || skip 'strace is not allowed t
 seed=${OBD_SEED:-$((RANDOM * 100 + 1))}
 echo "seed $seed (OBD_SEED=$seed repeats this run)"
 RANDOM=$seed
-size=$((16 << 20))
+size=$((4 << 20))
 
 operations=(import commit commit_lz4 commit_zstd commit_tar merge replace compact grow shrink clone
-  seal export)
+  seal export convert)
 
 # sum_of IMAGE|LAYER: of the disk's content.
 sum_of() {
@@ -37,27 +37,29 @@ expect_checked() {
 
 # --- images with something in every layer, and dead space in the upper ---
 
-random_raw random 3M
+random_raw random 768K
 truncate -s $size disk.raw
-patch disk.raw $((1 << 20)) random
-seq 300000 | head -c 2M >text
-patch disk.raw $((8 << 20)) text
+patch disk.raw $((256 << 10)) random
+seq 100000 >text
+truncate -s 512K text
+patch disk.raw $((2 << 20)) text
 disk_sum=$(sha256sum <disk.raw)
 obd import disk.raw -o base.lsmt >/dev/null
 obd create middle --lower base.lsmt >/dev/null
 serve middle
-qemu_io "$uri" 'write -P 3 2M 1M' 'discard 9M 512k' 'write -P 4 12M 1M'
+qemu_io "$uri" 'write -P 3 512k 256k' 'discard 2200k 128k' 'write -P 4 3M 256k'
 stop_nbdkit
 obd seal middle >/dev/null
 declare -A sums grown_sums
 for type in append sparse; do
   obd create template.$type --type $type --from middle >/dev/null
   serve template.$type
-  qemu_io "$uri" 'write -s random 4M 3M' 'write -s text 13M 2M' 'write -s random 5M 3M' \
-    'discard 1M 300k' 'write -z 9M 64k' 'write -P 7 4608 512' 'write -P 0 14M 256k'
+  qemu_io "$uri" 'write -s random 1M 768k' 'write -s text 3300k 512k' \
+    'write -s random 1280k 768k' 'discard 256k 75k' 'write -z 2304k 64k' 'write -P 7 4608 512' \
+    'write -P 0 3500k 64k'
   stop_nbdkit
   sums[$type]=$(sum_of template.$type)
-  truncate -s $((size + (4 << 20))) sum.raw
+  truncate -s $((size + (1 << 20))) sum.raw
   grown_sums[$type]=$(sha256sum <sum.raw)
 done
 fingerprint base.lsmt middle >inputs
@@ -77,21 +79,22 @@ prepare() {
     merge) arguments=(merge disk -o new.lsmt --compress lz4) ;;
     replace) arguments=(merge disk --range 0..1 --replace -o disk/merged.lsmt --force) ;;
     compact) arguments=(compact disk) ;;
-    grow) arguments=(resize disk $((size + (4 << 20)))) ;;
+    grow) arguments=(resize disk $((size + (1 << 20)))) ;;
     shrink)
-      obd resize disk +4M >/dev/null
+      obd resize disk +1M >/dev/null
       arguments=(resize disk "$size" --force)
       ;;
     clone) arguments=(clone disk copy) ;;
     seal) arguments=(seal disk) ;;
     export) arguments=(export disk -o out.raw) ;;
+    convert) arguments=(convert base.lsmt -o new.lsmt --compress zstd --tar) ;;
   esac
 }
 
 # What is there under the name that was asked for is whole.
 verify_result() {
   case $operation in
-    import) expect_sum new.lsmt "$disk_sum" ;;
+    import | convert) expect_sum new.lsmt "$disk_sum" ;;
     commit*)
       jq --arg file "$tmp/new.lsmt" '{lowers: (.lowers + [{file: $file}])}' disk/config.v1.json \
         >stacked.json
@@ -209,14 +212,19 @@ one_round() {
   verify_result
 }
 
+# In turns, each in an order of its own.
 end=$((SECONDS + seconds))
 rounds=0
 while ((SECONDS < end)); do
-  type=append
-  ((RANDOM % 2)) || type=sparse
-  operation=${operations[RANDOM % ${#operations[@]}]}
-  one_round
-  ((++rounds))
+  left=("${operations[@]/#/append }" "${operations[@]/#/sparse }")
+  while ((${#left[@]} > 0 && SECONDS < end)); do
+    pick ${#left[@]}
+    read -r type operation <<<"${left[picked - 1]}"
+    unset "left[picked - 1]"
+    left=("${left[@]}")
+    one_round
+    ((++rounds))
+  done
 done
 fingerprint base.lsmt middle >inputs.after
 diff inputs inputs.after || fail 'a lower was changed'
