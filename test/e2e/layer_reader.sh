@@ -55,6 +55,41 @@ for type in append sparse; do
     'write -P 5 9M 3M'
   stop_nbdkit
   expect_agreement $type
+
+  # Every way to store what the upper holds, on top of what is below it.
+  disk=$(disk_sum $type)
+  n=0
+  for how in '' '--tar' '-z lz4' '-z lz4:9 --block-size 512' '-z lz4 --block-size 64K --tar' \
+    '-z zstd --block-size 16K' '-z zstd:19 --block-size 1M --tar' '-z zstd --threads 1'; do
+    n=$((n + 1))
+    # shellcheck disable=SC2086
+    obd commit $type -o $type-$n.lsmt $how >/dev/null 2>&1 || fail "obd commit $how"
+    says=$("$reader" base.lsmt $type-$n.lsmt) || fail "the reader refuses what commit $how wrote"
+    [[ $says == "$disk" ]] || fail "commit $how: $says, not $disk"
+    # shellcheck disable=SC2086
+    obd merge $type -o $type-all-$n.lsmt $how >/dev/null 2>&1 || fail "obd merge $how"
+    expect_agreement $type-all-$n.lsmt
+    [[ $(disk_sum $type-all-$n.lsmt) == "$disk" ]] || fail "merge $how changed the disk"
+    # shellcheck disable=SC2086
+    obd convert $type-1.lsmt -o converted.lsmt --force $how >/dev/null 2>&1 || fail "obd convert $how"
+    expect_agreement converted.lsmt
+    obd verify converted.lsmt $type-$n.lsmt >/dev/null
+  done
+
+  # What changes an image in place.
+  obd compact $type >/dev/null
+  expect_agreement $type
+  [[ $(disk_sum $type) == "$disk" ]] || fail 'compact changed the disk'
+  obd clone $type $type-clone >/dev/null
+  expect_agreement $type-clone
+  [[ $(disk_sum $type-clone) == "$disk" ]] || fail 'the clone is another disk'
+  expect_agreement $type
+  obd resize $type 24M >/dev/null
+  expect_agreement $type
+  serve $type
+  qemu_io "$uri" 'write -P 6 20M 1M' 'write -z 1M 64k' flush
+  stop_nbdkit
+  expect_agreement $type
   obd seal $type
   expect_agreement $type
 done
