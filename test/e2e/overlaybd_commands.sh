@@ -107,6 +107,13 @@ merge second/config.v1.json merged.commit --compress=false
 obd info --json merged.commit >info.json
 expect_json info.json '.layers[0].container == "raw"'
 
+# The size of what is merged is the image's, also where its upper is larger than its lowers.
+obd resize second 2G >/dev/null
+merge second/config.v1.json merged.commit
+obd info --json merged.commit >info.json
+expect_json info.json '.virtual_size == 2147483648'
+obd resize second 1G --force >/dev/null
+
 # --- ZFile ---
 
 expect_says $'compress file part as part.z\ncompress file done.' zfile part part.z --bs 16
@@ -160,4 +167,6 @@ expect_fail 105 'turboOCI' create --turboOCI a b 1
 expect_fail 105 'upload' commit --upload http://registry.example second/writable_data \
   second/writable_index none.commit
 expect_fail 106 'data_file' commit
+expect_fail 255 "UUID" commit second/writable_data second/writable_index none.commit \
+  --uuid 99999999-8888-7777-6666-5555555555559999
 [[ ! -e none.commit && ! -e a ]] || fail 'a refused command made files'
