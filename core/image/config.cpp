@@ -44,6 +44,9 @@ Result<Json> parse(FileSystem& fs, const std::string& path) {
     return json;
   } catch (const Json::parse_error& error) {
     return fail(EINVAL, "{}: not an image's config: no valid JSON at byte {}", path, error.byte);
+  } catch (const Json::out_of_range&) {
+    return fail(EINVAL, "{}: not an image's config: a number in it is too large for JSON readers",
+                path);
   }
 }
 
@@ -113,22 +116,25 @@ Result<std::string> find_lower(FileSystem& fs, const Json& lower, const std::str
               resolve(file.empty() ? dir : file, config_path));
 }
 
+// The topmost lower then holds a prefetch trace, no data.
+bool has_acceleration_layer(const Json& json) {
+  const auto found = json.find("accelerationLayer");
+  return found != json.end() && found->is_boolean() && found->get<bool>();
+}
+
 Result<void> read_lowers(FileSystem& fs, const Json& json, ImageConfig& config) {
   const auto lowers = json.find("lowers");
   if (lowers == json.end() || lowers->is_null()) return {};
   if (!lowers->is_array()) {
     return fail(EINVAL, "{}: lowers is {}, not an array", config.path, lowers->type_name());
   }
-  size_t count = lowers->size();
   const auto acceleration = json.find("accelerationLayer");
-  if (acceleration != json.end() && !acceleration->is_null()) {
-    if (!acceleration->is_boolean()) {
-      return fail(EINVAL, "{}: accelerationLayer is {}, not true or false", config.path,
-                  acceleration->type_name());
-    }
-    // The topmost lower then holds a prefetch trace, no data.
-    if (acceleration->get<bool>() && count > 0) --count;
+  if (acceleration != json.end() && !acceleration->is_null() && !acceleration->is_boolean()) {
+    return fail(EINVAL, "{}: accelerationLayer is {}, not true or false", config.path,
+                acceleration->type_name());
   }
+  size_t count = lowers->size();
+  if (has_acceleration_layer(json) && count > 0) --count;
   for (size_t i = 0; i < count; ++i) {
     OBD_TRY_ASSIGN(
         std::string path,
@@ -232,7 +238,7 @@ Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
   if (json["lowers"].is_null()) json["lowers"] = Json::array();
   Json& lowers = json["lowers"];
   // An acceleration layer stays the topmost entry, which is how it is told from the others.
-  const bool accelerated = !lowers.empty() && json.value("accelerationLayer", false);
+  const bool accelerated = !lowers.empty() && has_acceleration_layer(json);
   lowers.insert(accelerated ? lowers.end() - 1 : lowers.end(), Json{{"file", data}});
   if (next) {
     json["upper"] = {{"data", next->data}, {"index", next->index}};

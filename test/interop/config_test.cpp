@@ -114,6 +114,7 @@ TEST_F(Config, WhatIsNoConfigIsRefused) {
   expect_refused("{", EINVAL, {"JSON"});
   expect_refused(std::string("\0\0\0\0", 4), EINVAL, {"JSON"});
   expect_refused(R"({"lowers": []} trailing)", EINVAL, {"JSON"});
+  expect_refused(R"({"lowers": [], "size": 1e999})", EINVAL, {"number", "too large"});
   expect_refused(std::string(100000, '['), EINVAL, {"JSON"});
   expect_refused("[]", EINVAL, {"object"});
   expect_refused("null", EINVAL, {"object"});
@@ -232,6 +233,16 @@ TEST_F(Config, SealingKeepsTheAccelerationLayerOnTop) {
   EXPECT_FALSE(sealed.upper);
   EXPECT_EQ(sealed.lowers, (std::vector<std::string>{workspace_ / "base.lsmt", files.data}));
   EXPECT_TRUE(mentions(read_text(path), {"\"trace\"", "accelerationLayer"}));
+}
+
+// Null is the same as a key that is missing, also when the config is rewritten.
+TEST_F(Config, SealingTakesNullForNoAccelerationLayer) {
+  const UpperFiles files = make_upper(workspace_.path(), UpperKind::append, kMiB);
+  const std::string path = config(
+      R"({"lowers": [{"file": "base.lsmt"}], "accelerationLayer": null, "upper": {"data": ")" +
+      files.data + R"(", "index": ")" + files.index + R"("}})");
+  (void)must(seal_image(posix_file_system(), path));
+  EXPECT_SAME_BYTES(read_disk(*open_readable(path)), disk_);
 }
 
 }  // namespace
