@@ -69,8 +69,15 @@ std::string resolve(const std::string& path, const std::string& config_path) {
   return directory_of(config_path) + "/" + path;
 }
 
-std::string text_of_config(const Json& json) {
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+Result<void> write_config(FileSystem& fs, const std::string& path, const Json& json) {
+  std::string text;
+  try {
+    text = json.dump(2) + "\n";
+  } catch (const Json::type_error&) {
+    return fail(EINVAL, "{}: cannot hold a path that is not UTF-8: rename the file or its folder",
+                path);
+  }
+  return replace_file(fs, path, text);
 }
 
 Result<void> refuse_turbo_oci(const Json& layer, const std::string& where) {
@@ -228,7 +235,7 @@ Result<void> save_config(FileSystem& fs, const ImageConfig& config) {
     json["upper"] = {{"data", config.upper->data}, {"index", config.upper->index}};
   }
   json["resultFile"] = config.result_file;
-  return replace_file(fs, config.path, text_of_config(json));
+  return write_config(fs, config.path, json);
 }
 
 Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
@@ -245,22 +252,7 @@ Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
   } else {
     json.erase("upper");
   }
-  return replace_file(fs, path, text_of_config(json));
-}
-
-Result<UpperConfig> upper_as_written(FileSystem& fs, const std::string& path) {
-  OBD_TRY_ASSIGN(Json json, parse(fs, path));
-  UpperConfig upper;
-  OBD_TRY_ASSIGN(upper.data, text_of(json["upper"], "data", path + ": upper"));
-  OBD_TRY_ASSIGN(upper.index, text_of(json["upper"], "index", path + ": upper"));
-  return upper;
-}
-
-Result<void> replace_upper(FileSystem& fs, const std::string& path, const UpperConfig& upper) {
-  OBD_TRY_ASSIGN(Json json, parse(fs, path));
-  json["upper"]["data"] = upper.data;
-  json["upper"]["index"] = upper.index;
-  return replace_file(fs, path, text_of_config(json));
+  return write_config(fs, path, json);
 }
 
 Result<void> replace_lowers(FileSystem& fs, const std::string& path, LowerRange range,
@@ -274,7 +266,7 @@ Result<void> replace_lowers(FileSystem& fs, const std::string& path, LowerRange 
   lowers[range.first] = Json{{"file", lower}};
   const auto first = lowers.begin() + static_cast<ptrdiff_t>(range.first);
   lowers.erase(first + 1, lowers.begin() + static_cast<ptrdiff_t>(range.last) + 1);
-  return replace_file(fs, path, text_of_config(json));
+  return write_config(fs, path, json);
 }
 
 }  // namespace obd

@@ -60,13 +60,6 @@ Result<std::string> name_in_config(FileSystem& fs, const std::string& file,
 Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
                                    const std::optional<UpperConfig>& next = std::nullopt);
 
-// The upper's names as the config at `path` has them, not resolved; it has an upper.
-Result<UpperConfig> upper_as_written(FileSystem& fs, const std::string& path);
-
-// Rewrites a config that load_config accepts: `upper`, written as given, takes the place of its
-// own. All other keys stay.
-Result<void> replace_upper(FileSystem& fs, const std::string& path, const UpperConfig& upper);
-
 // Lowers of an image, counted from 0, the bottom; both ends are included.
 struct LowerRange {
   size_t first = 0;

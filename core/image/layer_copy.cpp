@@ -64,6 +64,7 @@ Result<LayerInfo> copy_to_layer(FileSystem& fs, const Image& image, const LayerC
   for (const ImageExtent& extent : extents) {
     if (extent.kind == ExtentKind::data) total += extent.length;
   }
+  std::vector<std::string> warnings;
   {
     OBD_TRY_ASSIGN(const auto writer, LayerWriter::create(fs, path, options));
     std::vector<std::byte> buffer(kCopySize);
@@ -86,9 +87,12 @@ Result<LayerInfo> copy_to_layer(FileSystem& fs, const Image& image, const LayerC
       }
     }
     OBD_TRY(writer->finish());
+    warnings = writer->warnings();
   }
   OBD_TRY_ASSIGN(const auto layer, SealedLayer::open(fs, path));
-  return describe(*layer);
+  OBD_TRY_ASSIGN(LayerInfo info, describe(*layer));
+  info.warnings.insert(info.warnings.end(), warnings.begin(), warnings.end());
+  return info;
 }
 
 }  // namespace obd

@@ -40,6 +40,13 @@ Result<void> put_in_place(FileSystem& fs, const ImageConfig& config, LowerRange 
                 config.path, after->size(), layer, before->size());
   }
   OBD_TRY_ASSIGN(const std::string name, name_in_config(fs, layer, config.path));
+  // Merging takes long, and the range is one of numbers.
+  OBD_TRY_ASSIGN(const ImageConfig now, load_config(fs, config.path));
+  if (now.lowers != config.lowers) {
+    return fail(EBUSY,
+                "{}: its lowers have changed meanwhile; nothing was replaced, and {} is there",
+                config.path, layer);
+  }
   return replace_lowers(fs, config.path, range, name);
 }
 

@@ -44,8 +44,8 @@ Result<void> refuse_to_cut_data(FileSystem& fs, const ImageConfig& config, uint6
   }));
   if (data_end == 0) return {};
   return fail(EINVAL,
-              "{}: a disk of {} bytes would cut off data: the last data ends at byte {}; trim what "
-              "is not needed (fstrim), or choose a size from there on",
+              "{}: a disk of {} bytes would cut off data: the last data ends at byte {}; discard "
+              "what is not needed from the new end on (blkdiscard), or choose a larger size",
               config.path, size, data_end);
 }
 
@@ -75,7 +75,7 @@ Result<ResizeReport> resize_image(FileSystem& fs, const std::string& config_path
   std::vector<SectorRange> hidden;
   if (size < done.old_size) {
     if (!may_shrink) {
-      return fail(EINVAL, "{}: the disk has {} bytes, and {} are less: shrinking has to be forced",
+      return fail(EINVAL, "{}: the disk has {} bytes, and {} are less: shrinking needs --force",
                   config_path, done.old_size, size);
     }
     OBD_TRY(refuse_to_cut_data(fs, config, size));

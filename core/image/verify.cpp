@@ -63,7 +63,9 @@ class LayerReading {
 
  private:
   void read(std::span<std::byte> chunk, uint64_t offset) {
-    if (read_exactly(blob_, chunk, offset)) return;
+    auto whole = read_exactly(blob_, chunk, offset);
+    if (whole) return;
+    bool found = false;
     // Block by block, to tell of each that is bad.
     const uint64_t step = blob_.container().compression == Compression::none
                               ? chunk.size()
@@ -76,8 +78,11 @@ class LayerReading {
           bad_bytes_ += block.size();
         }
         add(std::move(got).error());
+        found = true;
       }
     }
+    // Right the second time: the host is not to be relied on.
+    if (!found && !stopped_) add({EIO, std::move(whole).error().message});
   }
 
   void add(Error error) {
@@ -129,7 +134,16 @@ Result<void> read_upper(FileSystem& fs, const ImageConfig& config, bool force_sh
   alone.lowers.clear();
   const auto image =
       Image::open(fs, alone, {.access = Access::read_only, .force_share = force_share});
-  if (!image) return {};  // it has no size of its own, or check has told what is wrong with it
+  if (!image) {
+    // Check has told what is wrong with it, or a writer has come since.
+    report.check.complete = false;
+    if (image.error().code == EBUSY) report.check.in_use = true;
+    const auto told = [&](const Finding& finding) { return finding.text == image.error().message; };
+    if (std::ranges::none_of(report.check.findings, told)) {
+      report.check.findings.push_back({false, image.error().message});
+    }
+    return {};
+  }
   ++report.layers;
   std::vector<ByteRange> runs;
   uint64_t total = 0;

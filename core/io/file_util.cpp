@@ -45,15 +45,13 @@ Result<std::string> read_whole(FileSystem& fs, const std::string& path, uint64_t
 
 Result<void> replace_file(FileSystem& fs, const std::string& path, std::string_view content) {
   OBD_TRY_ASSIGN(const bool replacing, fs.exists(path));
-  std::string target = path;
   std::optional<FileInfo> model;
   if (replacing) {
-    OBD_TRY_ASSIGN(target, fs.canonical(path));
-    OBD_TRY_ASSIGN(const auto old, fs.open(target, Access::read_only));
+    OBD_TRY_ASSIGN(const auto old, fs.open(path, Access::read_only));
     OBD_TRY_ASSIGN(model, old->info());
   }
   // Nobody may read through the temporary name what the old file kept to itself.
-  OBD_TRY_ASSIGN(OutputFile output, OutputFile::create(fs, target, model ? 0600 : 0644, true));
+  OBD_TRY_ASSIGN(OutputFile output, OutputFile::create(fs, path, model ? 0600 : 0644, true));
   if (model) OBD_TRY(output.file().set_owner_and_mode(model->owner, model->group, model->mode));
   OBD_TRY(output.file().write_at(std::as_bytes(std::span(content)), 0));
   return output.finish();

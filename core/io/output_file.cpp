@@ -13,10 +13,19 @@ Result<OutputFile> OutputFile::create(FileSystem& fs, const std::string& target,
   if (taken && !overwrite) {
     return fail(EEXIST, "{}: the file exists; remove it or ask for it to be overwritten", target);
   }
-  OutputFile output(fs, target, overwrite);
+  // A symbolic link goes on pointing at what it did, and that is replaced.
+  std::string real = target;
+  if (taken) {
+    OBD_TRY_ASSIGN(real, fs.canonical(target));
+  }
+  OutputFile output(fs, real, overwrite);
   // Two writers of one target must not share a file: the last to finish would rename half of it.
-  const std::string temporary = target + ".tmp-" + Uuid::random().text().substr(0, 8);
-  OBD_TRY_ASSIGN(output.file_, fs.create(temporary, mode));
+  auto file = fs.create(real + ".tmp-" + Uuid::random().text().substr(0, 8), mode);
+  if (!file) {
+    return fail_errno(file.error().code, "{}: cannot make a file in the folder {}", target,
+                      directory_of(real));
+  }
+  output.file_ = std::move(*file);
   return output;
 }
 

@@ -9,6 +9,8 @@
 namespace obd {
 namespace {
 
+// What overlaybd reads of an index log; its sealed layers have a million at most.
+constexpr uint64_t kMaxIndexSize = 128'000'000;
 constexpr size_t kEntriesPerRead = 16384;  // 256 KiB
 
 Result<lsmt::Header> read_block(const Blob& blob, uint64_t offset, const char* part) {
@@ -29,6 +31,11 @@ Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
                 "{}: trailer: index_offset {} is not a multiple of {} between {} and the "
                 "trailer at {}",
                 path, trailer.index_offset, kSectorSize, lsmt::kHeaderSize, trailer_offset);
+  }
+  // A small compressed file can hold an index that takes for ever to read.
+  if (trailer.index_size > kMaxIndexSize) {
+    return fail(EINVAL, "{}: trailer: index_size {} is more than the {} entries that are read",
+                path, trailer.index_size, kMaxIndexSize);
   }
   const uint64_t most = (trailer_offset - trailer.index_offset) / lsmt::kEntrySize;
   if (trailer.index_size > most) {

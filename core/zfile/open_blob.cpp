@@ -12,6 +12,9 @@ namespace obd {
 Result<std::unique_ptr<Blob>> open_blob(FileSystem& fs, const std::string& path,
                                         std::shared_ptr<BlockCache> cache) {
   OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_only));
+  // So that nobody replaces or writes it while it is read. A file that is just being sealed in
+  // place is locked by its own writer, and some hosts have no locks: it is read all the same.
+  (void)file->lock(LockMode::shared);
   OBD_TRY_ASSIGN(const FileInfo info, file->info());
   std::array<std::byte, tar::kMaxPrefixSize> buffer;
   OBD_TRY_ASSIGN(const size_t got, file->read_at(buffer, 0));

@@ -3,13 +3,12 @@
 # exit codes, and what they leave behind.
 # shellcheck disable=SC2016
 . "$(dirname "$0")/functions.sh"
-requires_command mkfs.ext4 e2fsck dumpe2fs
+requires_command mkfs.ext4 e2fsck
 bin=$(dirname "$OBD_TOOL")
 create() { "$bin/overlaybd-create" "$@"; }
 commit() { "$bin/overlaybd-commit" "$@"; }
 merge() { "$bin/overlaybd-merge" "$@"; }
 zfile() { "$bin/overlaybd-zfile" "$@"; }
-resize() { "$bin/overlaybd-resize" "$@"; }
 
 # expect_says TEXT COMMAND...: exactly that on standard output, and success.
 expect_says() {
@@ -132,34 +131,13 @@ expect_fail 255 "'--bs'" zfile part none.z --bs 5
 expect_fail 255 "'--algorithm'" commit -z --algorithm lzo second/writable_data \
   second/writable_index none.commit
 
-# --- resizing, with the file system ---
+# --- a file system from the start ---
 
 mkdir disk
 expect_says "$created" create disk/writable_data disk/writable_index 1 --mkfs
 config disk/config.v1.json writable_data writable_index
-file_system_size() {
-  obd export disk -o fs.raw --force >/dev/null
-  e2fsck -fn fs.raw >e2fsck.log 2>&1 || fail 'the file system is not clean'
-  dumpe2fs -h fs.raw 2>/dev/null |
-    awk '/^Block count:/ { blocks = $3 } /^Block size:/ { printf "%.0f", blocks * $3 }'
-}
-[[ $(file_system_size) == $((1 << 30)) ]] || fail 'mkfs made another size'
-before=$(jq -S . disk/config.v1.json)
-for size in 3 2; do
-  said=$(resize --config disk/config.v1.json --size $size 2>resize.log) || fail 'resize failed'
-  [[ $said == "Success: filesystem resized to $size GB ("* ]] || fail "resize said: $said"
-  [[ $(file_system_size) == $((size << 30)) ]] || fail "the file system is not $size GB"
-  obd info --json disk >info.json
-  expect_json info.json ".virtual_size == $((size << 30))"
-done
-[[ $(jq -S . disk/config.v1.json) == "$before" ]] || fail 'the config has changed'
-[[ $(echo disk/*) == 'disk/config.v1.json disk/writable_data disk/writable_index' ]] ||
-  fail "files were left behind: $(echo disk/*)"
-obd check disk
-expect_fail 1 'is there an ext4' resize --config second/config.v1.json --size 2
-obd export second -o again.raw --force >/dev/null
-expect_same_disk second.raw again.raw
-expect_fail 1 'GB' resize --config disk/config.v1.json --size 0
+obd export disk -o fs.raw >/dev/null
+e2fsck -fn fs.raw >e2fsck.log 2>&1 || fail 'the file system is not clean'
 
 # --- what these commands do not do ---
 

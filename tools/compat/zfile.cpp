@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <vector>
 
+#include "core/image/config.h"
 #include "core/io/output_file.h"
 #include "core/zfile/blob_writer.h"
 #include "core/zfile/open_blob.h"
@@ -44,6 +45,17 @@ Result<size_t> read_standard_input(std::span<std::byte> out) {
   return done;
 }
 
+// As refuse_taken(), and for what is being read, whatever it is called.
+Result<void> refuse_source(FileSystem& fs, const ZfileArguments& arguments,
+                           const std::string& target) {
+  if (!arguments.target.empty()) {
+    ImageConfig source;
+    source.path = arguments.source;
+    OBD_TRY(refuse_image_file(fs, source, target));
+  }
+  return tool::refuse_taken(fs, target, arguments.force);
+}
+
 Result<int> compress(FileSystem& fs, const ZfileArguments& arguments) {
   const bool piped = arguments.target.empty();
   const std::string& target = piped ? arguments.source : arguments.target;
@@ -53,7 +65,7 @@ Result<int> compress(FileSystem& fs, const ZfileArguments& arguments) {
   if (!piped) {
     OBD_TRY_ASSIGN(source, fs.open(arguments.source, Access::read_only));
   }
-  OBD_TRY(tool::refuse_taken(fs, target, arguments.force));
+  OBD_TRY(refuse_source(fs, arguments, target));
   fmt::print("compress file {} as {}\n", piped ? "" : arguments.source, target);
   OBD_TRY_ASSIGN(const auto writer, BlobWriter::create(fs, target, options, arguments.force));
   std::vector<std::byte> buffer(kCopySize);
@@ -97,7 +109,7 @@ Result<std::unique_ptr<Blob>> open_zfile(FileSystem& fs, const std::string& path
 Result<int> extract(FileSystem& fs, const ZfileArguments& arguments) {
   if (arguments.target.empty()) return fail(EINVAL, "target_file: is missing");
   OBD_TRY_ASSIGN(const auto blob, open_zfile(fs, arguments.source));
-  OBD_TRY(tool::refuse_taken(fs, arguments.target, arguments.force));
+  OBD_TRY(refuse_source(fs, arguments, arguments.target));
   fmt::print("decompress file {} as {}\n", arguments.source, arguments.target);
   OBD_TRY_ASSIGN(auto output, OutputFile::create(fs, arguments.target, 0700, arguments.force));
   OBD_TRY(read_all(*blob, [&](std::span<const std::byte> piece, uint64_t offset) {

@@ -1,6 +1,7 @@
 #include "tools/obd/common.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -57,12 +58,23 @@ Result<std::unique_ptr<Image>> open_to_look(FileSystem& fs, const Target& target
 Result<void> refuse_taken(FileSystem& fs, const std::string& path, bool force) {
   OBD_TRY_ASSIGN(const bool taken, fs.exists(path));
   if (!taken) return {};
-  if (!force) return fail(EEXIST, "{}: exists already: use --force to replace it", path);
+  if (!force) return fail(EEXIST, "{}: exists already: use -f to replace it", path);
   // Renaming over a device would replace its name, not its content: opening refuses what is no
   // regular file. A layer that is being served is locked, and its server would go on writing to a
   // file without a name.
   OBD_TRY_ASSIGN(const auto file, fs.open(path, Access::read_write));
-  return file->lock(LockMode::exclusive);
+  OBD_TRY(file->lock(LockMode::exclusive));
+  // An index log is not locked itself, its data file is.
+  std::array<std::byte, lsmt::kHeaderSize> start{};
+  OBD_TRY_ASSIGN(const size_t got, file->read_at(start, 0));
+  const auto header = lsmt::decode_header(start, path);
+  if (got == start.size() && header && header->is_header() && !header->is_data()) {
+    return fail(EINVAL,
+                "{}: is the index of a writable layer, which is not replaced: choose another "
+                "name",
+                path);
+  }
+  return {};
 }
 
 Error with_force_share_hint(Error error) {
@@ -114,6 +126,8 @@ std::string counted(uint64_t count, std::string_view word) {
   return fmt::format("{} {}{}", count, word, count == 1 ? "" : "s");
 }
 
-void warn(const std::string& sentence) { fmt::print(stderr, "obd: warning: {}\n", sentence); }
+void warn(const std::string& sentence) {
+  fmt::print(stderr, "{}: warning: {}\n", program_invocation_short_name, sentence);
+}
 
 }  // namespace obd::tool

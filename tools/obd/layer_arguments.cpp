@@ -18,8 +18,8 @@ void add_blob_arguments(CLI::App& command, BlobArguments& arguments) {
       ->type_name("none|lz4|zstd[:LEVEL]");
   command
       .add_option("--block-size", arguments.block_size,
-                  "What is compressed together: 4K (default) to 64K; the larger, the\n"
-                  "smaller the layer and the slower its random reads")
+                  "What is compressed together, 512 to 1M (default: 4K); the larger,\n"
+                  "the smaller the layer and the slower its random reads")
       ->type_name("SIZE");
   command.add_flag("--tar", arguments.tar, "Wrap it in a tar file, as layers in registries are");
   command
@@ -45,9 +45,15 @@ Result<BlobOptions> blob_options(const BlobArguments& arguments) {
   if (!known) {
     return fail(EINVAL, "--compress: '{}' is not one of none, lz4, zstd", arguments.compression);
   }
+  if (options.compression == Compression::none &&
+      (colon != std::string::npos || !arguments.block_size.empty())) {
+    return fail(EINVAL, "{}: means nothing without --compress lz4 or zstd",
+                colon != std::string::npos ? "--compress " + arguments.compression
+                                           : "--block-size " + arguments.block_size);
+  }
   if (colon != std::string::npos) {
     const std::string_view digits = std::string_view(arguments.compression).substr(colon + 1);
-    const int most = options.compression == Compression::none ? 0 : max_level(options.compression);
+    const int most = max_level(options.compression);
     const auto [end, code] =
         std::from_chars(digits.data(), digits.data() + digits.size(), options.level);
     if (code != std::errc() || end != digits.data() + digits.size() || options.level < 1 ||

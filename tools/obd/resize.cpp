@@ -23,22 +23,27 @@ struct ResizeOptions {
 
 // SIZE, or +SIZE on top of what the disk has.
 Result<uint64_t> wanted_size(FileSystem& fs, const Target& target, const std::string& text) {
-  if (!text.starts_with('+')) return parse_disk_size(text);
-  OBD_TRY_ASSIGN(const uint64_t more, parse_size(std::string_view(text).substr(1)));
+  const auto named = [](Result<uint64_t> parsed) -> Result<uint64_t> {
+    if (!parsed) return fail(parsed.error().code, "SIZE: {}", parsed.error().message);
+    return parsed;
+  };
+  if (!text.starts_with('+')) return named(parse_disk_size(text));
+  OBD_TRY_ASSIGN(const uint64_t more, named(parse_size(std::string_view(text).substr(1))));
   OBD_TRY_ASSIGN(const auto image, open_to_look(fs, target, false));
   const uint64_t size = image->size();
   OBD_TRY(image->close());
   if (more > std::numeric_limits<uint64_t>::max() - size) {
-    return fail(EINVAL, "{} more than {} bytes do not fit into 64 bits", text.substr(1), size);
+    return fail(EINVAL, "SIZE: {} more than {} bytes do not fit into 64 bits", text.substr(1),
+                size);
   }
-  return parse_disk_size(std::to_string(size + more));
+  return named(parse_disk_size(std::to_string(size + more)));
 }
 
 Result<int> run_resize(const ResizeOptions& options) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(const Target target, find_image(fs, options.image));
   const Result<uint64_t> size = wanted_size(fs, target, options.size);
-  if (!size) return fail(size.error().code, "SIZE: {}", size.error().message);
+  if (!size) return std::unexpected(size.error());
   OBD_TRY_ASSIGN(const ResizeReport done, resize_image(fs, target.path, *size, options.force));
   if (done.size > done.old_size && done.size > lsmt::kAddressableEnd.bytes()) {
     warn("writes past 512 PiB will be refused: the format has no addresses for them");

@@ -8,6 +8,7 @@
 #include "tools/obd/check_report.h"
 #include "tools/obd/command.h"
 #include "tools/obd/common.h"
+#include "tools/obd/interrupt.h"
 #include "tools/obd/progress.h"
 #include "tools/obd/size_text.h"
 
@@ -39,14 +40,28 @@ void print_human(const std::string& path, const VerifyReport& report) {
              counted(report.layers, "layer"), checksums);
 }
 
+// What cannot be looked at at all does not keep the others from being verified.
+VerifyReport verify_one(FileSystem& fs, const VerifyOptions& options, std::string& path) {
+  const auto look = [&]() -> Result<VerifyReport> {
+    OBD_TRY_ASSIGN(path, find_path(fs, path));
+    return verify_image_or_layer(fs, path, options, progress_lines());
+  };
+  auto report = look();
+  if (report) return std::move(*report);
+  VerifyReport failed;
+  failed.check.complete = false;
+  failed.check.findings.push_back({false, report.error().message});
+  return failed;
+}
+
 Result<int> verify(const VerifyArguments& arguments) {
   FileSystem& fs = posix_file_system();
   int status = kExitSuccess;
   Json json = Json::array();
   for (const std::string& target : arguments.targets) {
-    OBD_TRY_ASSIGN(const std::string path, find_path(fs, target));
-    OBD_TRY_ASSIGN(const VerifyReport report,
-                   verify_image_or_layer(fs, path, arguments.options, progress_lines()));
+    std::string path = target;
+    const VerifyReport report = verify_one(fs, arguments.options, path);
+    OBD_TRY(check_interrupt());
     if (arguments.json) {
       json.push_back(report_json(path, report));
     } else {
