@@ -59,10 +59,17 @@ obd create forced --lower layer.lsmt
 qemu-img create -q -f qcow2 disk.qcow2 1M
 before=$(fingerprint forced layer.lsmt disk.raw)
 for file in layer.lsmt forced/config.v1.json forced/writable_data forced/writable_index; do
-  expect_fail 1 'part of the image' obd export forced -o "$file" --force
+  expect_fail 1 'part of the image|index of a writable layer' obd export forced -o "$file" --force
 done
 expect_fail 1 'raw disk' obd import disk.raw -o disk.raw --force
 [[ $(fingerprint forced layer.lsmt disk.raw) == "$before" ]] || fail 'a refused --force changed files'
+
+# A symbolic link goes on pointing at what it did.
+echo old >target.raw
+ln -s target.raw link.raw
+obd export layer.lsmt -o link.raw --force >/dev/null
+[[ -L link.raw ]] || fail 'the link was replaced'
+expect_same part target.raw
 
 # A file of another format is taken as it is, which is hardly what was meant.
 obd import disk.qcow2 -o qcow2.lsmt 2>said

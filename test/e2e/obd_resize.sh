@@ -45,7 +45,7 @@ dumpe2fs -h exported.raw 2>/dev/null | grep -q 'Block count: *131072\|Block coun
 
 # Shrinking is asked for twice, never cuts data, and says where it ends.
 fingerprint disk >before
-expect_fail 1 'forced' obd resize disk 64M
+expect_fail 1 'needs --force' obd resize disk 64M
 fingerprint disk >after
 diff before after
 serve disk
