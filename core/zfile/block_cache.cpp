@@ -71,8 +71,18 @@ struct alignas(64) BlockCache::Shard {
       entries.erase(by_use.back().key);
       by_use.pop_back();
     }
-    by_use.push_front({key, block, cost});
-    entries.emplace(key, by_use.begin());
+    // Without memory for the bookkeeping the block is not kept, and nothing else changes.
+    try {
+      by_use.push_front({key, block, cost});
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+    try {
+      entries.emplace(key, by_use.begin());
+    } catch (const std::bad_alloc&) {
+      by_use.pop_front();
+      return;
+    }
     bytes += cost;
   }
 };
@@ -132,11 +142,12 @@ Result<BlockCache::Block> BlockCache::load(const Key& key, size_t size, const Fi
   }
   Result<Block> outcome = fill_block(size, fill);
   const std::lock_guard guard(shard.mutex);
-  mine->outcome = outcome;
+  // Nothing here may throw before those who wait have their outcome: it is moved, not copied.
+  mine->outcome.emplace(std::move(outcome));
   mine->done.notify_all();
   shard.loads.erase(key);
-  if (outcome) shard.insert(key, *outcome, size + kOverhead, shard_capacity_);
-  return outcome;
+  if (*mine->outcome) shard.insert(key, **mine->outcome, size + kOverhead, shard_capacity_);
+  return *mine->outcome;
 }
 
 BlockCache::Stats BlockCache::stats() const {
