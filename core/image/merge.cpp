@@ -40,7 +40,10 @@ Result<void> put_in_place(FileSystem& fs, const ImageConfig& config, LowerRange 
                 config.path, after->size(), layer, before->size());
   }
   OBD_TRY_ASSIGN(const std::string name, name_in_config(fs, layer, config.path));
-  // Merging takes long, and the range is one of numbers.
+  // Merging takes long, and the range is one of numbers. The lock is on the file that is replaced:
+  // who comes second either fails to get it, or finds what the first has written.
+  OBD_TRY_ASSIGN(const auto config_file, fs.open(config.path, Access::read_write));
+  OBD_TRY(config_file->lock(LockMode::exclusive));
   OBD_TRY_ASSIGN(const ImageConfig now, load_config(fs, config.path));
   if (now.lowers != config.lowers) {
     return fail(EBUSY,
