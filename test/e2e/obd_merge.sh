@@ -66,3 +66,28 @@ expect_fail 1 'is an image' obd merge base.lsmt disk3 -o none.lsmt
 expect_fail 1 'image itself' obd merge disk3 --range 0..1 -o base.lsmt --force
 expect_fail 2 'range' obd merge disk3 --replace -o none.lsmt
 [[ $(ls -A) == "$before" ]] || fail "a failed command left files behind: $(ls -A)"
+
+# Two that replace lowers of one image at a time: the second is told that its numbers mean other
+# layers now, and no layer gets lost.
+mkdir many
+lowers=()
+for ((i = 0; i < 6; ++i)); do
+  truncate -s 16M many.raw
+  random_raw part 2M
+  patch many.raw $((i << 21)) part
+  obd import many.raw -o many/l$i.lsmt >/dev/null
+  lowers+=("$tmp/many/l$i.lsmt")
+done
+jq --null-input '{lowers: [$ARGS.positional[] | {file: .}]}' --args "${lowers[@]}" \
+  >many/config.v1.json
+obd export many -o many.raw --force >/dev/null
+obd merge many --range 2..3 --replace -o many/slow.lsmt -z zstd:19 >slow.out 2>&1 &
+slow=$!
+obd merge many --range 0..1 --replace -o many/fast.lsmt >/dev/null
+status=0
+wait $slow || status=$?
+if ((status != 0)); then
+  grep -q 'changed meanwhile\|in use' slow.out || fail "the slow merge said: $(<slow.out)"
+fi
+obd export many -o again.raw >/dev/null
+expect_same many.raw again.raw
