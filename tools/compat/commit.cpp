@@ -34,7 +34,7 @@ struct CommitArguments {
 Result<void> refuse_data_without_size(const WritableLayer& layer) {
   if (layer.virtual_size() != 0) return {};
   OBD_TRY_ASSIGN(const FileInfo info, layer.data_file().info());
-  if (info.allocated <= 2 * info.block_size && info.size <= lsmt::kHeaderSize) return {};
+  if (info.size <= lsmt::kHeaderSize) return {};
   return fail(EINVAL,
               "{}: virtual_size is 0, but there is data: open it once for writing in an image with "
               "its lowers, which gives it their size",
