@@ -21,10 +21,14 @@ build_packages=(
   cmake
   g++
   git
+  libblkid-dev
   libcli11-dev
   libfmt-dev
   libisal-dev
   liblz4-dev
+  libmount-dev
+  libnbd-dev
+  libnl-genl-3-dev
   libzstd-dev
   ninja-build
   nlohmann-json3-dev
@@ -54,7 +58,6 @@ dev_packages=(
   libclang-rt-19-dev
   libgmock-dev
   libgtest-dev
-  libnbd-dev
   llvm-19
   lz4
   procps

@@ -31,7 +31,7 @@ class SpawnActions {
   posix_spawn_file_actions_t actions_;
 };
 
-Result<pid_t> spawn(const std::vector<std::string>& words) {
+Result<pid_t> spawn(const std::vector<std::string>& words, ProgramOutput output) {
   std::vector<char*> argv;
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
@@ -39,6 +39,9 @@ Result<pid_t> spawn(const std::vector<std::string>& words) {
   SpawnActions actions;
   int code =
       posix_spawn_file_actions_addopen(actions.get(), STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  if (code == 0 && output == ProgramOutput::discarded) {
+    code = posix_spawn_file_actions_addopen(actions.get(), STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  }
   if (code == 0) {
     code = posix_spawn_file_actions_adddup2(actions.get(), STDERR_FILENO, STDOUT_FILENO);
   }
@@ -66,8 +69,8 @@ Result<std::string> find_program(const std::string& name) {
   return fail(ENOENT, "there is no program {}", name);
 }
 
-Result<int> run_program(const std::vector<std::string>& words) {
-  OBD_TRY_ASSIGN(const pid_t pid, spawn(words));
+Result<int> run_program(const std::vector<std::string>& words, ProgramOutput output) {
+  OBD_TRY_ASSIGN(const pid_t pid, spawn(words, output));
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0) {
     if (errno != EINTR) return fail_errno(errno, "{}: cannot wait for it", words.front());

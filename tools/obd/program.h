@@ -15,8 +15,10 @@ namespace obd::tool {
 // The path of a program, looked for in PATH and where the system keeps its own.
 Result<std::string> find_program(const std::string& name);
 
-// Runs a program, with nothing to read and its output on standard error; words[0] is its path.
-// Returns its exit status.
-Result<int> run_program(const std::vector<std::string>& words);
+enum class ProgramOutput { to_standard_error, discarded };
+
+// Runs a program with nothing to read; words[0] is its path. Returns its exit status.
+Result<int> run_program(const std::vector<std::string>& words,
+                        ProgramOutput output = ProgramOutput::to_standard_error);
 
 }  // namespace obd::tool

@@ -1,0 +1,289 @@
+// The order of things, which is what makes this safe:
+//
+//   up     state "attaching", server, device, first read, state "attached", supervisor
+//   down   claim of the device (nobody else uses it, nobody else can), flush, state "detaching",
+//          supervisor, device, front end, server, state removed
+//
+// The state is written before the first thing exists and removed after the last has gone, so
+// whatever exists can be found: processes by the records that they write themselves, an nbd device
+// by its identifier, a loop device by the file it shows. The server gets its SIGTERM last: nbdkit
+// answers ESHUTDOWN from then on.
+
+#include "tools/attach/attach.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "core/base/uuid.h"
+#include "core/io/file.h"
+#include "tools/attach/block_device.h"
+#include "tools/attach/front_end.h"
+#include "tools/attach/loop_device.h"
+#include "tools/attach/nbd_kernel.h"
+#include "tools/attach/nbd_sockets.h"
+#include "tools/attach/server.h"
+#include "tools/attach/supervisor.h"
+#include "tools/obd/interrupt.h"
+
+namespace obd::attach {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kForDeviceToGo = 30s;
+constexpr auto kForPassersBy = 2s;
+constexpr auto kForServerToClose = 60s;  // it makes everything stable once more
+constexpr auto kPause = 5ms;
+
+Result<Backend> choose_backend(const std::optional<Backend>& wanted) {
+  if (wanted) return *wanted;
+  const auto kernel = NbdKernel::open();
+  if (kernel) return Backend::nbd;
+  if (kernel.error().code != EOPNOTSUPP) return std::unexpected(kernel.error());
+  if (::access("/dev/fuse", R_OK | W_OK) == 0 && ::access("/dev/loop-control", R_OK | W_OK) == 0) {
+    return Backend::fuse;
+  }
+  return fail(EOPNOTSUPP,
+              "this host can make no block device: its kernel has no nbd (modprobe nbd), and "
+              "/dev/fuse or /dev/loop-control is missing; obd-mount doctor tells more");
+}
+
+Result<uint64_t> served_size(const StatePaths& paths) {
+  OBD_TRY_ASSIGN(const NbdSockets sockets, NbdSockets::connect(paths.socket, 1));
+  return sockets.size();
+}
+
+Result<std::string> connect_nbd(const StatePaths& paths, const Attachment& attachment) {
+  OBD_TRY_ASSIGN(NbdKernel kernel, NbdKernel::open());
+  OBD_TRY_ASSIGN(const NbdSockets sockets,
+                 NbdSockets::connect(paths.socket, attachment.connections));
+  OBD_TRY_ASSIGN(const unsigned index, kernel.connect(sockets, attachment.identifier,
+                                                      {.dead_connection = attachment.dead_timeout,
+                                                       .request = attachment.request_timeout}));
+  return nbd_device_path(index);
+}
+
+Result<std::string> connect_fuse(const StatePaths& paths, const Attachment& attachment) {
+  OBD_TRY(start_front_end(paths, attachment));
+  return attach_loop(paths.disk, attachment.read_only);
+}
+
+Result<void> bring_up(ImageState& state, Attachment& attachment) {
+  const StatePaths& paths = state.paths();
+  OBD_TRY(state.save(attachment));
+  OBD_TRY(start_server(paths, attachment));
+  OBD_TRY(tool::check_interrupt());
+  OBD_TRY_ASSIGN(const uint64_t size, served_size(paths));
+  if (size == 0) return fail(EINVAL, "{}: its disk has no size", attachment.image);
+  OBD_TRY_ASSIGN(attachment.device, attachment.backend == Backend::nbd
+                                        ? connect_nbd(paths, attachment)
+                                        : connect_fuse(paths, attachment));
+  OBD_TRY(state.save(attachment));
+  OBD_TRY(wait_until_usable(attachment.device, size));
+  OBD_TRY(tool::check_interrupt());
+  return {};
+}
+
+// The device in the kernel, known or not; empty when there is none.
+std::string find_device(const StatePaths& paths, const Attachment& attachment) {
+  auto device = attachment.backend == Backend::nbd ? find_nbd_device(attachment.identifier)
+                                                   : find_loop_device(paths.disk);
+  return device ? std::move(*device) : std::string();
+}
+
+bool has_server(const StatePaths& paths) {
+  const auto server = read_process_record(paths.server_record);
+  return server && *server && is_running(**server);
+}
+
+bool has_front_end(const StatePaths& paths) {
+  const auto front_end = read_process_record(paths.front_end_record);
+  return front_end && *front_end && is_running(**front_end);
+}
+
+// udevd and the like open a device for a moment whenever it changes.
+Result<DeviceClaim> claim_soon(const std::string& device) {
+  const auto deadline = std::chrono::steady_clock::now() + kForPassersBy;
+  while (true) {
+    auto claim = DeviceClaim::take(device);
+    if (claim || claim.error().code != EBUSY || std::chrono::steady_clock::now() > deadline) {
+      return claim;
+    }
+    std::this_thread::sleep_for(50ms);
+  }
+}
+
+Result<void> remove_device(const Attachment& attachment, const std::string& device) {
+  if (attachment.backend == Backend::fuse) return detach_loop(device);
+  OBD_TRY_ASSIGN(NbdKernel kernel, NbdKernel::open());
+  OBD_TRY_ASSIGN(const unsigned index, nbd_index(device));
+  // Asked again right before: the number may be another server's by now.
+  if (nbd_identifier(index) != attachment.identifier) return {};
+  return kernel.disconnect(index);
+}
+
+Result<void> wait_until_gone(const StatePaths& paths, const Attachment& attachment,
+                             const std::string& device) {
+  const auto deadline = std::chrono::steady_clock::now() + kForDeviceToGo;
+  while (!find_device(paths, attachment).empty()) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      const std::string users = describe_users(device);
+      return fail(EBUSY, "{}: does not go away{}{}", device, users.empty() ? "" : ": ", users);
+    }
+    std::this_thread::sleep_for(kPause);
+  }
+  return {};
+}
+
+// Everything but the device, which is gone.
+Result<void> end_processes(const StatePaths& paths, const Attachment& attachment) {
+  OBD_TRY(stop_supervisor(paths));
+  if (attachment.backend == Backend::fuse) OBD_TRY(stop_front_end(paths));
+  OBD_TRY_ASSIGN(const auto server, read_process_record(paths.server_record));
+  if (server) OBD_TRY(end_process(*server, SIGTERM, kForServerToClose));
+  return {};
+}
+
+Result<void> take_down(ImageState& state, Attachment& attachment, bool flush, bool force) {
+  const StatePaths& paths = state.paths();
+  if (const std::string device = find_device(paths, attachment); !device.empty()) {
+    OBD_TRY_ASSIGN(DeviceClaim claim, claim_soon(device));
+    if (flush) {
+      if (auto flushed = claim.flush(); !flushed && !force) return flushed;
+    }
+    attachment.phase = Phase::detaching;
+    OBD_TRY(state.save(attachment));
+    // Before the device: it would connect it again.
+    OBD_TRY(stop_supervisor(paths));
+    OBD_TRY(remove_device(attachment, device));
+    {
+      const DeviceClaim end = std::move(claim);
+    }
+    OBD_TRY(wait_until_gone(paths, attachment, device));
+  }
+  OBD_TRY(end_processes(paths, attachment));
+  return state.remove();
+}
+
+// A failure to undo is told after what went wrong first.
+std::unexpected<Error> undo(ImageState& state, Attachment& attachment, Error error) {
+  const auto undone = take_down(state, attachment, false, true);
+  if (!undone)
+    error.message += fmt::format("; and could not be undone: {}", undone.error().message);
+  return std::unexpected(std::move(error));
+}
+
+// Makes room for a new attachment where an old one is dead. nullopt: there is none any more.
+Result<std::optional<Attachment>> settle(ImageState& state) {
+  OBD_TRY_ASSIGN(auto found, state.load());
+  if (!found) {
+    OBD_TRY(state.remove());
+    return std::nullopt;
+  }
+  OBD_TRY_ASSIGN(const std::string boot_id, posix_file_system().boot_id());
+  if (found->boot_id != boot_id) {  // nothing of it can be left
+    OBD_TRY(state.remove());
+    return std::nullopt;
+  }
+  if (found->phase == Phase::attached && is_alive(state.paths(), *found)) return found;
+  const auto down = take_down(state, *found, false, true);
+  if (down) return std::nullopt;
+  // Interrupted while it was detached, and in use again or still: then it stays.
+  if (down.error().code == EBUSY && is_alive(state.paths(), *found) && has_server(state.paths())) {
+    found->phase = Phase::attached;
+    found->device = find_device(state.paths(), *found);
+    OBD_TRY(state.save(*found));
+    return found;
+  }
+  return std::unexpected(down.error());
+}
+
+}  // namespace
+
+bool is_alive(const StatePaths& paths, const Attachment& attachment) {
+  if (find_device(paths, attachment).empty()) return false;
+  return attachment.backend == Backend::nbd || has_front_end(paths);
+}
+
+std::string find_plugin() {
+  std::error_code code;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", code);
+  const auto built = self.parent_path().parent_path() / "lib" / "nbdkit-overlaybd-plugin.so";
+  return !code && std::filesystem::exists(built, code) ? built.string() : "overlaybd";
+}
+
+Result<Attached> attach(ImageState& state, const AttachRequest& request) {
+  const std::string state_dir = directory_of(state.paths().folder);
+  OBD_TRY_ASSIGN(auto existing, settle(state));
+  if (existing) {
+    if (existing->read_only != request.read_only) {
+      return fail(EEXIST, "{}: is attached {} as {}; detach it first", request.image,
+                  existing->read_only ? "read-only" : "for writing", existing->device);
+    }
+    OBD_TRY(ensure_supervisor(state_dir, state.paths()));
+    return Attached{.attachment = std::move(*existing), .is_new = false};
+  }
+  Attachment attachment;
+  attachment.image = request.image;
+  OBD_TRY_ASSIGN(attachment.backend, choose_backend(request.backend));
+  attachment.read_only = request.read_only;
+  attachment.connections = request.connections;
+  attachment.cache_size = request.cache_size;
+  attachment.dead_timeout = request.dead_timeout;
+  attachment.request_timeout = request.request_timeout;
+  attachment.plugin = request.plugin.empty() ? find_plugin() : request.plugin;
+  attachment.identifier = fmt::format("obd:{}:{}", state.paths().id, Uuid::random().text());
+  OBD_TRY_ASSIGN(attachment.boot_id, posix_file_system().boot_id());
+  if (auto up = bring_up(state, attachment); !up) return undo(state, attachment, up.error());
+  attachment.phase = Phase::attached;
+  if (auto saved = state.save(attachment); !saved) return undo(state, attachment, saved.error());
+  if (auto watched = ensure_supervisor(state_dir, state.paths()); !watched) {
+    return undo(state, attachment, watched.error());
+  }
+  return Attached{.attachment = std::move(attachment), .is_new = true};
+}
+
+Result<void> detach(ImageState& state, Attachment& attachment, bool force) {
+  const StatePaths& paths = state.paths();
+  OBD_TRY_ASSIGN(const ServerStatus status, server_status(paths));
+  // Flushing would wait for a server that does not come back.
+  if (status.given_up && !has_server(paths) && !force) {
+    return fail(EIO,
+                "{}: its server does not run any more ({}); mend that and run `obd-mount recover`, "
+                "or use --force and lose what was not written",
+                attachment.image, status.last_words);
+  }
+  const bool broken = !is_alive(paths, attachment);
+  const bool flush = !broken && !(status.given_up && !has_server(paths));
+  return take_down(state, attachment, flush, force);
+}
+
+Result<std::string> recover(ImageState& state) {
+  const StatePaths& paths = state.paths();
+  const std::string state_dir = directory_of(paths.folder);
+  OBD_TRY_ASSIGN(const auto before, state.load());
+  if (before && before->phase == Phase::attached && before->backend == Backend::fuse &&
+      !find_device(paths, *before).empty() && !has_front_end(paths) &&
+      !describe_users(before->device).empty()) {
+    return fail(EBUSY,
+                "{}: {} is broken, its front end has died, and it is {}; unmount it, then "
+                "run this again",
+                before->image, before->device, describe_users(before->device));
+  }
+  OBD_TRY_ASSIGN(const auto after, settle(state));
+  if (!after) {
+    return before ? fmt::format("{}: took down what was left of it", before->image)
+                  : fmt::format("{}: removed", paths.folder);
+  }
+  if (is_supervised(paths)) return std::string();
+  OBD_TRY(ensure_supervisor(state_dir, paths));
+  return fmt::format("{}: {} is supervised again", after->image, after->device);
+}
+
+}  // namespace obd::attach

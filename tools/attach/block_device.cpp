@@ -1,0 +1,204 @@
+#include "tools/attach/block_device.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "core/io/file.h"
+#include "tools/obd/interrupt.h"
+
+namespace obd::attach {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 30s;
+constexpr auto kPause = 2ms;
+constexpr size_t kFirstRead = 4096;
+
+Result<dev_t> number_of(const std::string& device) {
+  struct stat info{};
+  if (::stat(device.c_str(), &info) != 0) return fail_errno(errno, "{}", device);
+  if (!S_ISBLK(info.st_mode)) return fail(ENOTBLK, "{}: is no block device", device);
+  return info.st_rdev;
+}
+
+Result<void> read_first_block(const std::string& device) {
+  // Direct: from the device, not from what an earlier disk of its number left in the cache.
+  const Descriptor fd(::open(device.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, "{}: cannot open", device);
+  struct Block {
+    alignas(kFirstRead) std::array<std::byte, kFirstRead> bytes;
+  };
+  const auto block = std::make_unique<Block>();
+  if (::pread(fd.get(), block->bytes.data(), kFirstRead, 0) < 0) {
+    return fail_errno(errno, "{}: cannot be read", device);
+  }
+  return {};
+}
+
+Result<uint64_t> size_of(const std::string& device) {
+  const Descriptor fd(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, "{}: cannot open", device);
+  uint64_t size = 0;
+  if (::ioctl(fd.get(), BLKGETSIZE64, &size) != 0) return fail_errno(errno, "{}: size", device);
+  return size;
+}
+
+// ---- who uses a device ----
+
+std::vector<pid_t> all_processes() {
+  std::vector<pid_t> pids;
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", code)) {
+    const std::string name = entry.path().filename();
+    pid_t pid = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (error == std::errc() && end == name.data() + name.size()) pids.push_back(pid);
+  }
+  return pids;
+}
+
+// proc(5), mountinfo: the third field is the device's numbers, the fifth the directory, with space,
+// tab, newline and backslash as octal escapes.
+std::string unescape(const std::string& text) {
+  std::string plain;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      plain += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                                 (text[i + 3] - '0'));
+      i += 3;
+    } else {
+      plain += text[i];
+    }
+  }
+  return plain;
+}
+
+void add_mounts(const std::string& mountinfo, dev_t number, pid_t process,
+                std::vector<DeviceMount>& mounts) {
+  const std::string wanted = fmt::format("{}:{}", major(number), minor(number));
+  std::ifstream lines(mountinfo);
+  std::string line;
+  while (std::getline(lines, line)) {
+    std::istringstream fields(line);
+    std::string id, parent, device, root, directory;
+    if (fields >> id >> parent >> device >> root >> directory && device == wanted) {
+      mounts.push_back({.directory = unescape(directory), .process = process});
+    }
+  }
+}
+
+std::string name_of(pid_t pid) {
+  const auto name = read_whole(posix_file_system(), fmt::format("/proc/{}/comm", pid), 64);
+  return name ? name->substr(0, name->find('\n')) : "?";
+}
+
+bool has_open(pid_t pid, dev_t number) {
+  std::error_code code;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", pid), code)) {
+    struct stat info{};
+    if (::stat(entry.path().c_str(), &info) == 0 && S_ISBLK(info.st_mode) &&
+        info.st_rdev == number) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Programs like udevd open a device for a moment whenever it changes.
+bool is_passer_by(const std::string& name) { return name.find("udev") != std::string::npos; }
+
+std::optional<pid_t> find_opener(dev_t number) {
+  for (const pid_t pid : all_processes()) {
+    if (pid != ::getpid() && has_open(pid, number) && !is_passer_by(name_of(pid))) return pid;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<void> wait_until_usable(const std::string& device, uint64_t size) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (true) {
+    const auto now = size_of(device);
+    if (now && *now == size) return read_first_block(device);
+    if (std::chrono::steady_clock::now() > deadline) {
+      if (!now) return std::unexpected(now.error());
+      return fail(ETIMEDOUT, "{}: has {} bytes; the disk has {}", device, *now, size);
+    }
+    OBD_TRY(tool::check_interrupt());
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+Result<std::vector<DeviceMount>> find_mounts(const std::string& device) {
+  OBD_TRY_ASSIGN(const dev_t number, number_of(device));
+  std::vector<DeviceMount> mounts;
+  add_mounts("/proc/self/mountinfo", number, 0, mounts);
+  std::error_code code;
+  std::set<std::string> seen = {std::filesystem::read_symlink("/proc/self/ns/mnt", code).string()};
+  for (const pid_t pid : all_processes()) {
+    const auto space =
+        std::filesystem::read_symlink(fmt::format("/proc/{}/ns/mnt", pid), code).string();
+    if (code || !seen.insert(space).second) continue;
+    add_mounts(fmt::format("/proc/{}/mountinfo", pid), number, pid, mounts);
+  }
+  return mounts;
+}
+
+std::string describe_users(const std::string& device) {
+  const auto mounts = find_mounts(device);
+  if (mounts && !mounts->empty()) {
+    const DeviceMount& mount = mounts->front();
+    if (mount.process == 0) return fmt::format("mounted on {}", mount.directory);
+    return fmt::format("mounted on {} in the mount namespace of process {} ({})", mount.directory,
+                       mount.process, name_of(mount.process));
+  }
+  if (const auto number = number_of(device)) {
+    if (const auto opener = find_opener(*number)) {
+      return fmt::format("open in process {} ({})", *opener, name_of(*opener));
+    }
+  }
+  return "";
+}
+
+Result<DeviceClaim> DeviceClaim::take(const std::string& device) {
+  OBD_TRY_ASSIGN(const dev_t number, number_of(device));
+  const auto in_use = [&]() -> std::unexpected<Error> {
+    const std::string users = describe_users(device);
+    return fail(EBUSY, "{}: is in use{}{}", device, users.empty() ? "" : ": ", users);
+  };
+  // O_EXCL without O_CREAT: a block device that is mounted or claimed says EBUSY (open(2)).
+  Descriptor fd(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+  if (!fd) {
+    if (errno == EBUSY) return in_use();
+    return fail_errno(errno, "{}: cannot open", device);
+  }
+  if (find_opener(number)) return in_use();
+  return DeviceClaim(device, std::move(fd));
+}
+
+Result<void> DeviceClaim::flush() {
+  if (::fsync(fd_.get()) != 0) return fail_errno(errno, "{}: cannot be flushed", device_);
+  return {};
+}
+
+}  // namespace obd::attach

@@ -1,0 +1,41 @@
+// The file system on a device: which it is, making one, mounting it.
+//
+// Nothing here repairs a file system. Thread-safety: none. Errors: EINVAL for what the user asked
+// for, EIO with the words of mkfs or the kernel.
+
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+
+namespace obd::attach {
+
+// The type as mount(8) names it; empty when nothing is recognised. Reads the device: not for one
+// whose content is not to be trusted.
+Result<std::string> probe_file_system(const std::string& device);
+
+// Makes a file system of this type, unless there is one of it already. EEXIST when anything else is
+// recognised on the device: nothing is overwritten.
+Result<void> ensure_file_system(const std::string& device, const std::string& fstype);
+
+struct MountRequest {
+  std::string device;
+  std::string directory;
+  std::string fstype;
+  std::vector<std::string> options;  // as mount(8) has them after -o
+};
+
+Result<void> mount_device(const MountRequest& request);
+
+// EBUSY when it is in use.
+Result<void> unmount(const std::string& directory);
+
+// The device that is mounted on a directory, the topmost one; empty when none is.
+Result<std::string> device_mounted_on(const std::string& directory);
+
+// The options with which a file system of this type is to be mounted if nothing else is asked for.
+std::vector<std::string> default_options(const std::string& fstype, bool read_only);
+
+}  // namespace obd::attach

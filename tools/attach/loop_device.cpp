@@ -1,0 +1,79 @@
+#include "tools/attach/loop_device.h"
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "core/io/file.h"
+#include "tools/attach/descriptor.h"
+
+namespace obd::attach {
+namespace {
+
+// Others take loop devices, too, and may be faster after we have been told of a free one.
+constexpr int kAttempts = 64;
+
+}  // namespace
+
+Result<std::string> attach_loop(const std::string& file, bool read_only) {
+  const Descriptor control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+  if (!control) {
+    return fail(EOPNOTSUPP,
+                "/dev/loop-control: {}: this kernel has no loop devices, or only root may use them",
+                std::strerror(errno));
+  }
+  const Descriptor backing(::open(file.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  if (!backing) return fail_errno(errno, "{}: cannot open", file);
+
+  loop_config config{};
+  config.fd = static_cast<__u32>(backing.get());
+  config.block_size = 512;  // what the layers address; file systems ask for more
+  config.info.lo_flags = LO_FLAGS_DIRECT_IO | (read_only ? LO_FLAGS_READ_ONLY : 0);
+  file.copy(reinterpret_cast<char*>(config.info.lo_file_name), LO_NAME_SIZE - 1);
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
+    if (number < 0) return fail_errno(errno, "cannot get a loop device");
+    std::string device = fmt::format("/dev/loop{}", number);
+    const Descriptor loop(::open(device.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    if (!loop) {
+      if (errno == ENOENT || errno == ENXIO) continue;
+      return fail_errno(errno, "{}: cannot open", device);
+    }
+    if (::ioctl(loop.get(), LOOP_CONFIGURE, &config) == 0) return device;
+    if (errno != EBUSY) return fail_errno(errno, "{}: cannot show {}", device, file);
+  }
+  return fail(EBUSY, "cannot get a loop device: others take them all the time");
+}
+
+std::string loop_backing_file(const std::string& device) {
+  const std::string name = std::filesystem::path(device).filename();
+  const auto text =
+      read_whole(posix_file_system(), fmt::format("/sys/block/{}/loop/backing_file", name), 8192);
+  return text ? text->substr(0, text->find('\n')) : "";
+}
+
+Result<std::string> find_loop_device(const std::string& file) {
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/block", code)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("loop") && loop_backing_file(name) == file) return "/dev/" + name;
+  }
+  return fail(ENODEV, "no loop device shows {}", file);
+}
+
+Result<void> detach_loop(const std::string& device) {
+  const Descriptor loop(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!loop) return fail_errno(errno, "{}: cannot open", device);
+  if (::ioctl(loop.get(), LOOP_CLR_FD) != 0 && errno != ENXIO) {
+    return fail_errno(errno, "{}: cannot be freed", device);
+  }
+  return {};
+}
+
+}  // namespace obd::attach

@@ -1,0 +1,74 @@
+// The processes that serve an attached image: started so that they outlive their starter, written
+// down before they run, and known again later for certain.
+//
+// Ownership: a ProcessWatch owns its descriptor. Thread-safety: spawn_detached() wants a process
+// with one thread; the others are free of state. Errors: of the system calls; ESRCH when the
+// process has ended.
+
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+
+namespace obd::attach {
+
+// A process and not its number's next owner.
+struct ProcessId {
+  pid_t pid = 0;
+  uint64_t start_ticks = 0;  // when it started, in clock ticks after the boot (proc(5), stat)
+
+  bool operator==(const ProcessId&) const = default;
+};
+
+Result<ProcessId> identify_process(pid_t pid);
+
+// One that has ended but was not yet waited for by its parent is not running.
+bool is_running(const ProcessId& process);
+
+struct Program {
+  std::vector<std::string> words;  // words[0] is a path
+  std::string log_path;            // standard output and standard error are appended here
+  std::string record_path;         // where it is written down, for read_process_record()
+  std::vector<int> kept_fds;       // stay open under the same numbers
+  // In the way of writes to a disk: may go on when memory is short (PR_SET_IO_FLUSHER).
+  bool serves_io = false;
+  // Root's power over files is all that it keeps of root's power.
+  bool only_files = false;
+};
+
+// Starts a program in a session of its own, as a child of init. Its record is on disk before the
+// program runs, so that whoever dies meanwhile leaves nothing unknown behind.
+Result<ProcessId> spawn_detached(const Program& program);
+
+// nullopt when there is no record.
+Result<std::optional<ProcessId>> read_process_record(const std::string& path);
+
+// To wait for the end of a process that need not be a child.
+class ProcessWatch {
+ public:
+  static Result<ProcessWatch> open(const ProcessId& process);
+  ProcessWatch(ProcessWatch&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
+  ProcessWatch& operator=(ProcessWatch&& other) noexcept;
+  ~ProcessWatch();
+
+  [[nodiscard]] int fd() const { return fd_; }                       // becomes readable at the end
+  [[nodiscard]] bool wait(std::chrono::milliseconds timeout) const;  // true: has ended
+  Result<void> signal(int number) const;
+
+ private:
+  explicit ProcessWatch(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+// Asks a process to end and makes it end when it has not after `patience`. Success when it is gone,
+// or was gone.
+Result<void> end_process(const ProcessId& process, int signal, std::chrono::milliseconds patience);
+
+}  // namespace obd::attach

@@ -1,0 +1,118 @@
+#include "tools/mount/arguments.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+#include <utility>
+
+#include "core/io/file.h"
+#include "tools/attach/file_system.h"
+#include "tools/obd/common.h"
+#include "tools/obd/size_text.h"
+
+namespace obd::mount {
+namespace {
+
+unsigned default_connections() { return std::clamp(std::thread::hardware_concurrency(), 1U, 4U); }
+
+}  // namespace
+
+void add_state_dir(CLI::App& command, std::string& state_dir) {
+  command.add_option("--state-dir", state_dir, "Where attached images are remembered")
+      ->type_name("DIR")
+      ->capture_default_str();
+}
+
+AttachArguments::AttachArguments(CLI::App& command) : connections_(default_connections()) {
+  command.add_option("IMAGE", image_, "config.v1.json, or the folder that holds it")->required();
+  command.add_flag("-r,--read-only", read_only, "Attach for reading only");
+  command.add_option("--fstype", fstype, "The file system on the disk; auto: look")
+      ->capture_default_str();
+  command.add_option("--mkfs", mkfs, "Make a file system of this type first, if the disk is empty")
+      ->type_name("FSTYPE");
+  command.add_flag("--untrusted", untrusted,
+                   "The disk's content may be hostile: mount nosuid,nodev, and only the type that "
+                   "--fstype names");
+  command.add_option("--backend", backend_, "How the device is made; auto: nbd where there is one")
+      ->check(CLI::IsMember({"auto", "nbd", "fuse"}))
+      ->capture_default_str();
+  command.add_option("--connections", connections_, "Connections to the server")
+      ->check(CLI::Range(1, 16))
+      ->capture_default_str();
+  command.add_option("--cache-size", cache_size_, "The server's memory for decompressed blocks")
+      ->capture_default_str();
+  command
+      .add_option("--dead-timeout", dead_timeout_,
+                  "Seconds that requests wait for a dead server's successor")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command
+      .add_option("--request-timeout", request_timeout_,
+                  "Seconds after which nbd takes a request for lost; 0: never")
+      ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
+  command.add_option("--plugin", plugin_, "What nbdkit loads (default: overlaybd)")
+      ->type_name("PLUGIN");
+  command.add_flag("--json", json, "Print containerd's mount list");
+  add_state_dir(command, state_dir);
+}
+
+Result<attach::AttachRequest> AttachArguments::request() const {
+  FileSystem& fs = posix_file_system();
+  attach::AttachRequest request;
+  OBD_TRY_ASSIGN(const tool::Target target, tool::find_image(fs, image_));
+  OBD_TRY_ASSIGN(request.image, fs.canonical(target.path));
+  if (!target.config.upper && !read_only) {
+    return fail(EROFS, "{}: has no writable layer; attach it with --read-only", request.image);
+  }
+  if (read_only && !mkfs.empty()) {
+    return fail(EINVAL, "--mkfs writes, and --read-only forbids it");
+  }
+  if (untrusted && fstype == "auto" && mkfs.empty()) {
+    return fail(EINVAL, "--untrusted needs --fstype: what is on the disk must not choose");
+  }
+  if (backend_ == "nbd") request.backend = attach::Backend::nbd;
+  if (backend_ == "fuse") request.backend = attach::Backend::fuse;
+  request.read_only = read_only;
+  request.connections = connections_;
+  OBD_TRY_ASSIGN(request.cache_size, tool::parse_size(cache_size_));
+  request.dead_timeout = dead_timeout_;
+  request.request_timeout = request_timeout_;
+  // The servers run in another folder. A name without a slash is nbdkit's to find.
+  request.plugin = plugin_;
+  if (plugin_.find('/') != std::string::npos) {
+    OBD_TRY_ASSIGN(request.plugin, fs.canonical(plugin_));
+  }
+  return request;
+}
+
+Result<AttachedImage> AttachedImage::attach(const AttachArguments& arguments) {
+  OBD_TRY_ASSIGN(const attach::AttachRequest request, arguments.request());
+  OBD_TRY_ASSIGN(attach::ImageState state,
+                 attach::ImageState::lock(arguments.state_dir, request.image));
+  OBD_TRY_ASSIGN(attach::Attached attached, attach::attach(state, request));
+  return AttachedImage{.state = std::move(state),
+                       .attachment = std::move(attached.attachment),
+                       .is_new = attached.is_new};
+}
+
+Result<std::string> AttachedImage::file_system(const AttachArguments& arguments) const {
+  if (!arguments.mkfs.empty()) {
+    OBD_TRY(attach::ensure_file_system(attachment.device, arguments.mkfs));
+    return arguments.mkfs;
+  }
+  if (arguments.fstype != "auto") return arguments.fstype;
+  return attach::probe_file_system(attachment.device);
+}
+
+std::unexpected<Error> AttachedImage::give_up(Error error) {
+  if (is_new) {
+    const auto undone = attach::detach(state, attachment, true);
+    if (!undone) {
+      error.message += fmt::format("; and could not be undone: {}", undone.error().message);
+    }
+  }
+  return std::unexpected(std::move(error));
+}
+
+}  // namespace obd::mount

@@ -1,0 +1,107 @@
+// obd-mount dir: attaches an image and mounts it on a directory.
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <sstream>
+
+#include "core/io/file.h"
+#include "tools/attach/file_system.h"
+#include "tools/mount/arguments.h"
+#include "tools/mount/command.h"
+#include "tools/mount/mount_list.h"
+
+namespace obd::mount {
+namespace {
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> words;
+  std::istringstream stream(text);
+  for (std::string word; std::getline(stream, word, ',');) {
+    if (!word.empty()) words.push_back(word);
+  }
+  return words;
+}
+
+std::vector<std::string> mount_options(const AttachArguments& arguments, const std::string& fstype,
+                                       const std::string& asked) {
+  std::vector<std::string> options = split(asked);
+  if (asked.empty()) options = attach::default_options(fstype, arguments.read_only);
+  if (arguments.read_only && std::ranges::find(options, "ro") == options.end()) {
+    options.emplace_back("ro");
+  }
+  // Last, so that nothing before it wins.
+  if (arguments.untrusted) options.insert(options.end(), {"nosuid", "nodev"});
+  return options;
+}
+
+Result<void> mount_image(AttachedImage& image, const AttachArguments& arguments,
+                         const std::string& directory, const std::string& asked_options) {
+  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
+  if (there == image.attachment.device) return {};
+  if (!there.empty()) return fail(EBUSY, "{}: {} is mounted there", directory, there);
+  OBD_TRY_ASSIGN(const std::string fstype, image.file_system(arguments));
+  if (fstype.empty()) {
+    return fail(EINVAL,
+                "{}: holds no file system: make one with --mkfs, or say the type with --fstype",
+                image.attachment.image);
+  }
+  const attach::MountPoint mount{.directory = directory,
+                                 .fstype = fstype,
+                                 .options = mount_options(arguments, fstype, asked_options)};
+  // Written down first: whoever dies after the mount leaves nothing unknown behind.
+  image.attachment.mounts.push_back(mount);
+  OBD_TRY(image.state.save(image.attachment));
+  const auto mounted = attach::mount_device({.device = image.attachment.device,
+                                             .directory = directory,
+                                             .fstype = fstype,
+                                             .options = mount.options});
+  if (mounted) return {};
+  image.attachment.mounts.pop_back();
+  OBD_TRY(image.state.save(image.attachment));
+  return mounted;
+}
+
+Result<int> run_dir(const AttachArguments& arguments, const std::string& named,
+                    const std::string& options) {
+  OBD_TRY_ASSIGN(const std::string directory, posix_file_system().canonical(named));
+  OBD_TRY_ASSIGN(AttachedImage image, AttachedImage::attach(arguments));
+  if (const auto mounted = mount_image(image, arguments, directory, options); !mounted) {
+    return image.give_up(mounted.error());
+  }
+  if (arguments.json) {
+    fmt::print("{}\n", mount_list("bind", directory, {arguments.read_only ? "ro" : "rw", "rbind"}));
+  } else {
+    fmt::print("{} on {}\n", image.attachment.device, directory);
+  }
+  return kExitSuccess;
+}
+
+}  // namespace
+
+void add_dir(CLI::App& app, Runner& chosen) {
+  CLI::App* command = app.add_subcommand("dir", "Attaches an image and mounts it on a directory");
+  const auto arguments = std::make_shared<AttachArguments>(*command);
+  const auto directory = std::make_shared<std::string>();
+  const auto options = std::make_shared<std::string>();
+  command->add_option("DIR", *directory, "An existing directory")->required();
+  command
+      ->add_option(
+          "-o,--options", *options,
+          "Mount options, as mount(8) has them (default: rw,discard where the type has it)")
+      ->type_name("OPTIONS");
+  command->footer(
+      "The file system is mounted when this returns. Nothing repairs it, ever: use fsck on the\n"
+      "device of `obd-mount dev`. `obd-mount umount` undoes it.\n\n"
+      "Examples:\n"
+      "  obd-mount dir disk /mnt\n"
+      "  obd-mount dir disk /mnt --mkfs xfs        make the file system if there is none\n"
+      "  obd-mount dir base /mnt --read-only\n"
+      "  obd-mount dir disk /mnt --untrusted --fstype ext4\n"
+      "  obd-mount dir disk /mnt --json            [{\"type\":\"bind\",\"source\":\"/mnt\",...}]");
+  command->callback([arguments, directory, options, &chosen] {
+    chosen = [arguments, directory, options] { return run_dir(*arguments, *directory, *options); };
+  });
+}
+
+}  // namespace obd::mount

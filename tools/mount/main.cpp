@@ -1,0 +1,89 @@
+// obd-mount: attaches images as block devices and mounts them. One file a subcommand; this one
+// parses the command line, runs what was chosen, and turns errors into a sentence and an exit
+// status.
+
+#include <cerrno>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "tools/mount/command.h"
+#include "tools/obd/interrupt.h"
+
+namespace obd::mount {
+namespace {
+
+using AddCommand = void (*)(CLI::App&, Runner&);
+constexpr AddCommand kCommands[] = {add_dev,     add_dir,    add_umount,   add_list,
+                                    add_recover, add_doctor, add_supervise};
+
+constexpr const char* kExamples = R"(Examples:
+  obd-mount dir disk /mnt           mount an image
+  obd-mount dev disk                a block device for it, printed
+  obd-mount umount /mnt             undo either: by directory, device or image
+  obd-mount list                    what is attached
+  obd-mount doctor                  what this host can do
+
+'obd-mount COMMAND --help' tells all about a command. Exit status: 0 success, 1 failure,
+2 the command line was not understood, 3 this host lacks what it takes, 4 not attached, 5 in use.)";
+
+int exit_status(const Error& error) {
+  switch (error.code) {
+    case EOPNOTSUPP:
+      return kExitUnsupported;
+    case ENOTCONN:
+      return kExitNotAttached;
+    case EBUSY:
+      return kExitBusy;
+    default:
+      return kExitFailure;
+  }
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Attaches layered disk images as block devices, and mounts them.", "obd-mount");
+  app.set_version_flag("--version", "obd-mount " OBD_VERSION);
+  app.get_formatter()->column_width(34);
+  app.footer(kExamples);
+  app.require_subcommand(1);
+  Runner chosen;
+  for (const AddCommand add : kCommands) add(app, chosen);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help or --version
+    return app.exit(asked);
+  } catch (const CLI::ParseError& error) {
+    std::string help = "obd-mount";
+    for (const CLI::App* command : app.get_subcommands()) help += " " + command->get_name();
+    fmt::print(stderr, "obd-mount: {}\nTry '{} --help'.\n", error.what(), help);
+    return kExitUsage;
+  }
+
+  tool::catch_interrupts();
+  const Result<int> status = chosen();
+  if (!status) {
+    tool::die_if_interrupted();
+    fmt::print(stderr, "obd-mount: {}\n", status.error().message);
+    return exit_status(status.error());
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    fmt::print(stderr, "obd-mount: could not write to standard output\n");
+    return kExitFailure;
+  }
+  return *status;
+}
+
+}  // namespace
+}  // namespace obd::mount
+
+int main(int argc, char** argv) {
+  try {
+    return obd::mount::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fputs("obd-mount: out of memory\n", stderr);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "obd-mount: internal error: %s\n", error.what());
+  }
+  return obd::mount::kExitFailure;
+}
