@@ -277,10 +277,8 @@ Result<std::string> recover(ImageState& state) {
                 before->image, before->device, describe_users(before->device));
   }
   OBD_TRY_ASSIGN(const auto after, settle(state));
-  if (!after) {
-    return before ? fmt::format("{}: took down what was left of it", before->image)
-                  : fmt::format("{}: removed", paths.folder);
-  }
+  if (!after && !before) return std::string();  // somebody had only begun
+  if (!after) return fmt::format("{}: took down what was left of it", before->image);
   if (is_supervised(paths)) return std::string();
   OBD_TRY(ensure_supervisor(state_dir, paths));
   return fmt::format("{}: {} is supervised again", after->image, after->device);

@@ -69,7 +69,8 @@ Finding examine_image(const std::string& state_dir, const std::string& id) {
   const auto attachment = look_at(paths);
   if (!attachment) return {id, Verdict::missing, attachment.error().message};
   const std::string repair = "; `obd-mount recover` puts it in order";
-  if (!*attachment) return {id, Verdict::missing, paths.folder + ": is empty" + repair};
+  if (!*attachment)
+    return {id, Verdict::missing, "is coming or going, or was interrupted" + repair};
   const Attachment& image = **attachment;
   const auto boot_id = posix_file_system().boot_id();
   if (boot_id && *boot_id != image.boot_id) {

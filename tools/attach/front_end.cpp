@@ -10,6 +10,7 @@
 #include <chrono>
 #include <filesystem>
 #include <string_view>
+#include <thread>
 
 #include "tools/attach/descriptor.h"
 #include "tools/attach/server.h"
@@ -21,6 +22,12 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int kPatienceMs = 30'000;
+
+// Of stop_front_end().
+constexpr auto kPause = 20ms;
+constexpr auto kBeforeTold = 1s;
+constexpr auto kForTheMountToGo = 2s;
+constexpr auto kForOrderlyEnd = 20s;
 
 Result<void> make_mount_point(const std::string& path) {
   const Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
@@ -83,18 +90,28 @@ Result<ProcessId> start_front_end(const StatePaths& paths, const Attachment& att
 }
 
 Result<void> stop_front_end(const StatePaths& paths) {
-  // More than one: mounted again over what a killed front end left.
-  while (::umount2(paths.disk.c_str(), UMOUNT_NOFOLLOW) == 0) {
-  }
-  if (errno == EBUSY) return fail(EBUSY, "{}: is in use", paths.disk);
-  if (errno != EINVAL && errno != ENOENT)
-    return fail_errno(errno, "{}: cannot unmount", paths.disk);
   OBD_TRY_ASSIGN(const auto front_end, read_process_record(paths.front_end_record));
-  if (!front_end) return {};
-  // Unmounted, it ends by itself once all it has to do is done.
-  auto watch = ProcessWatch::open(*front_end);
-  if (watch && !watch->wait(10s)) return end_process(*front_end, SIGTERM, 1s);
-  return {};
+  const auto start = std::chrono::steady_clock::now();
+  while (true) {
+    // More than one: mounted again over what a killed front end left.
+    while (::umount2(paths.disk.c_str(), UMOUNT_NOFOLLOW) == 0) {
+    }
+    const int code = errno;
+    const auto waited = std::chrono::steady_clock::now() - start;
+    const bool runs = front_end && is_running(*front_end);
+    if (!runs && (code == EINVAL || code == ENOENT)) return {};
+    if (!runs && waited > kForTheMountToGo)
+      return fail_errno(code, "{}: cannot unmount", paths.disk);
+    // Unmounted, it ends by itself once all it has to do is done. One that is not mounted yet,
+    // since its starter was killed, does so only when it is told to.
+    if (auto watch = runs ? ProcessWatch::open(*front_end) : fail(ESRCH, "ended"); watch) {
+      if (waited > kForOrderlyEnd) OBD_TRY(watch->signal(SIGKILL));
+      if (code != EBUSY && waited > kBeforeTold) OBD_TRY(watch->signal(SIGTERM));
+      static_cast<void>(watch->wait(kPause));
+    } else {
+      std::this_thread::sleep_for(kPause);
+    }
+  }
 }
 
 }  // namespace obd::attach

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string_view>
 
 #include "core/io/file.h"
@@ -153,17 +154,21 @@ Result<void> ImageState::remove() {
 }
 
 Result<std::vector<std::string>> list_ids(const std::string& state_dir) {
-  std::vector<std::string> ids;
+  std::set<std::string> ids;
   std::error_code code;
   for (const auto& entry : std::filesystem::directory_iterator(state_dir, code)) {
     std::string name = entry.path().filename().string();
-    if (name.ends_with(kLockSuffix) || !entry.is_directory(code)) continue;
-    ids.push_back(std::move(name));
+    // A lock without a folder: somebody is just beginning, or was killed then.
+    if (name.ends_with(kLockSuffix)) {
+      ids.insert(name.substr(0, name.size() - kLockSuffix.size()));
+    } else if (entry.is_directory(code)) {
+      ids.insert(std::move(name));
+    }
   }
   if (code && code != std::errc::no_such_file_or_directory) {
     return fail_errno(code.value(), "{}: cannot be read", state_dir);
   }
-  return ids;
+  return std::vector<std::string>(ids.begin(), ids.end());
 }
 
 Result<std::optional<Attachment>> look_at(const StatePaths& paths) {

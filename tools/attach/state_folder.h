@@ -63,7 +63,7 @@ class ImageState {
   int lock_fd_;
 };
 
-// The folder's images, those that are being attached or detached right now too, in no order.
+// The folder's images, those that are being attached or detached right now too.
 Result<std::vector<std::string>> list_ids(const std::string& state_dir);
 
 // Without the lock: what stands there now. nullopt: nothing.
