@@ -1,12 +1,12 @@
-# What every test with a virtual machine starts with: `. "$(dirname "$0")/guest.sh"`. It brings all of
-# ../e2e/functions.sh.
+# What every test with a virtual machine starts with: `. "$(dirname "$0")/guest.sh"`. It brings all
+# of ../e2e/functions.sh.
 #
 #   make_initramfs NAME ARGUMENT... <<'GUEST'   what a guest consists of, and what it does
 #   boot NAME ARGUMENT...                       runs it to its end; or start_guest, then end_guest
 #
-# A guest passes when its payload's commands all succeed. Guests are slow (no KVM): a boot takes some
-# seconds. They have no network. What a guest says goes to NAME.console.log; the consoles of a test
-# that failed are kept in test/consoles/ of the build folder.
+# A guest passes when its payload's commands all succeed. Guests are slow (no KVM): a boot takes
+# some seconds. They have no network. What a guest says goes to NAME.console.log; the consoles of a
+# test that failed are kept in test/consoles/ of the build folder.
 # Environment: OBD_GUEST_CACHE is where the kernel is kept.
 # shellcheck shell=bash
 
@@ -24,7 +24,9 @@ image_programs=("$(command -v nbdkit)" "$OBD_PLUGIN" "$OBD_TOOL")
 guest_plugin=/usr/local/lib/${OBD_PLUGIN##*/}
 
 guest_seconds=100 # how long a guest may take, on a busy host
-kernel_parameters='console=ttyS0 panic=-1 quiet no_timer_check mitigations=off nokaslr random.trust_cpu=on'
+# no_timer_check: a busy host fails it.
+kernel_parameters='console=ttyS0 panic=-1 quiet no_timer_check mitigations=off nokaslr'
+kernel_parameters+=' random.trust_cpu=on'
 declare -A guest_pids=()
 consoles=$OBD_BUILD_DIR/test/consoles/${test_name// /.}
 
@@ -71,15 +73,17 @@ start_guest() {
     fi
     shift 2
   done
-  # Never KVM: on hosts that are guests themselves it may hang rather than fail. The check of the
-  # timer that the command line leaves out fails on a busy host.
+  # Never KVM: on hosts that are guests themselves it may hang rather than fail.
   qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 512 -nodefaults -display none \
     -no-reboot -serial "file:$name.console.log" -kernel "$guest_kernel/vmlinuz" \
     -initrd "$initramfs.initramfs" -append "$kernel_parameters$append" "${disks[@]}" \
     </dev/null >"$name.qemu.log" 2>&1 &
   guest_pids[$name]=$!
-  cleanup_fn stop_pid $!
+  cleanup_fn stop_guest "$name"
 }
+
+# For cleaning up. The process id of a guest that has ended may be somebody else's by then.
+stop_guest() { [[ -z ${guest_pids[$1]:-} ]] || stop_pid "${guest_pids[$1]}"; }
 
 # wait_console NAME PATTERN: waits until the guest has said a line that matches the extended regular
 # expression.
@@ -101,6 +105,7 @@ end_guest() {
   wait_console "$name" '^RESULT: '
   wait_exit "${guest_pids[$name]}" || fail "guest $name did not power off"
   wait "${guest_pids[$name]}" || fail "qemu failed under guest $name: $(<"$name.qemu.log")"
+  guest_pids[$name]=
   # A serial line ends in CR LF.
   grep --quiet $'^RESULT: PASS\r*$' "$name.console.log" ||
     fail "guest $name failed: $(grep '^RESULT: ' "$name.console.log")"
@@ -110,6 +115,7 @@ end_guest() {
 cut_power() {
   kill -KILL "${guest_pids[$1]}"
   reap_killed "${guest_pids[$1]}"
+  guest_pids[$1]=
 }
 
 boot() {

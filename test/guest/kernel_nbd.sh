@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The kernel's own NBD client: in a guest, the plugin serves an image to /dev/nbd0, which holds a file
-# system that is used, trimmed, detached, and attached again.
+# The kernel's own NBD client: in a guest, the plugin serves an image to /dev/nbd0, which holds a
+# file system that is used, trimmed, detached, and attached again.
 . "$(dirname "$0")/guest.sh"
 requires_command nbd-client mkfs.ext4 e2fsck debugfs
 
-programs=("${image_programs[@]}")
-for program in nbd-client mkfs.ext4 fstrim; do programs+=("$(command -v "$program")"); done
-make_initramfs kernel_nbd --module 'nbd nbds_max=2' "${programs[@]}" <<'GUEST'
+for program in nbd-client mkfs.ext4 fstrim; do
+  image_programs+=("$(command -v "$program")")
+done
+make_initramfs kernel_nbd --module 'nbd nbds_max=2' "${image_programs[@]}" <<'GUEST'
 attach() {
   rm -f /run/disk.sock
   nbdkit --unix /run/disk.sock --pidfile /run/disk.pid "$plugin" /tmp/disk/config.v1.json

@@ -7,8 +7,8 @@ shopt -s inherit_errexit
 
 usage() {
   cat <<'USAGE'
-Usage: make_initramfs.sh --kernel DIR --payload SCRIPT --output FILE [--module "NAME PARAMETER..."]...
-                         [FILE]...
+Usage: make_initramfs.sh --kernel DIR --payload SCRIPT --output FILE
+                         [--module "NAME PARAMETER..."]... [FILE]...
 
   --kernel DIR      what fetch_kernel.sh printed
   --payload SCRIPT  what init runs (busybox sh)
