@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Flushed writes survive a power cut of the real thing: server, kernel, file system and page cache.
-# nbdkit, the plugin and a writer run inside a guest, the image on the guest's own disk; the guest is
-# killed at a random moment and booted again to judge what is left: power_cut.sh append|sparse
-# OBD_POWER_CUTS is how often the power is cut (2), each time on what the last cut left.
+# nbdkit, the plugin and a writer run inside a guest, the image on the guest's own disk; the guest
+# is killed at a random moment and booted again to judge what is left: power_cut.sh append|sparse
+# Environment: OBD_POWER_CUTS (2), how often the power is cut, each time on what the last cut left;
+# OBD_SEED repeats the requests and the delays.
 cuts=${OBD_POWER_CUTS:-2}
+# shellcheck disable=SC2034
 time_limit=$((200 + 60 * cuts))
 . "$(dirname "$0")/guest.sh"
 type=$1
