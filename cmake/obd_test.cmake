@@ -1,5 +1,5 @@
 # How tests are defined. A test's label is the folder of test/ that it lives in (unit, property,
-# crash, interop, e2e, bench) unless it names another: `ctest -L unit` runs one kind.
+# crash, interop, e2e, guest, bench) unless it names another: `ctest -L unit` runs one kind.
 
 include(GoogleTest)
 

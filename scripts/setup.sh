@@ -50,21 +50,26 @@ client_packages=(
 
 # Tests, sanitizers, linters.
 dev_packages=(
+  busybox-static
   clang-19
   clang-format-19
   clang-tidy-19
+  cpio
   jq
+  kmod
   libbenchmark-dev
   libclang-rt-19-dev
   libgmock-dev
   libgtest-dev
   llvm-19
   lz4
+  nbd-client
   procps
   python3
   python3-libnbd
   python3-lz4
   python3-zstandard
+  qemu-system-x86
   shellcheck
   strace
   xfsprogs

@@ -24,16 +24,15 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <deque>
 #include <fstream>
 #include <random>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "test/e2e/disk_cells.h"
+#include "test/e2e/disk_state.h"
 #include "test/e2e/nbd_client.h"
 
 namespace obd::test {
@@ -44,7 +43,6 @@ constexpr size_t kDepth = 16;                  // requests in flight per connect
 constexpr uint64_t kHotPart = 1U << 20;        // bytes that half of all requests fall into
 constexpr uint64_t kLongestWrite = 64U << 10;  // bytes
 constexpr uint64_t kLongestZero = 512U << 10;  // bytes
-constexpr uint64_t kReadSize = 1U << 20;       // bytes
 // Marks the stamps of `fill`; those of requests have the run's seed in their upper half.
 constexpr Stamp kFillStamp = uint64_t{1} << 62;
 constexpr uint64_t kSeedLimit = uint64_t{1} << 30;
@@ -60,29 +58,14 @@ struct Event {
   uint64_t length = 0;
 };
 
-uint64_t number(std::string_view text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) die("not a number: {}", text);
-  return value;
-}
-
-template <typename T>
-std::vector<T> load(const std::string& path) {
+std::vector<Event> load_journal(const std::string& path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
-  std::vector<T> values(static_cast<size_t>(file.tellg()) / sizeof(T));
+  std::vector<Event> events(static_cast<size_t>(file.tellg()) / sizeof(Event));
   file.seekg(0);
-  file.read(reinterpret_cast<char*>(values.data()),
-            static_cast<std::streamsize>(values.size() * sizeof(T)));
+  file.read(reinterpret_cast<char*>(events.data()),
+            static_cast<std::streamsize>(events.size() * sizeof(Event)));
   if (!file) die("{}: cannot read", path);
-  return values;
-}
-
-void save_state(const std::string& directory, const std::vector<Stamp>& state) {
-  std::ofstream file(directory + "/state", std::ios::binary | std::ios::trunc);
-  file.write(reinterpret_cast<const char*>(state.data()),
-             static_cast<std::streamsize>(state.size() * sizeof(Stamp)));
-  if (!file.flush()) die("{}/state: cannot write", directory);
+  return events;
 }
 
 class Journal {
@@ -193,7 +176,7 @@ class RandomRequests {
 void fill(const std::string& raw, const std::string& directory, uint64_t size) {
   if (size == 0 || size % kCellSize != 0) die("the size must be a multiple of {}", kCellSize);
   if (mkdir(directory.c_str(), 0755) == -1) die("{}: {}", directory, std::strerror(errno));
-  std::vector<Stamp> state(size / kCellSize);
+  DiskState state(size / kCellSize);
   std::vector<std::byte> bytes(kCellSize);
   std::ofstream file(raw, std::ios::binary | std::ios::trunc);
   for (uint64_t cell = 0; cell < state.size(); ++cell) {
@@ -202,7 +185,7 @@ void fill(const std::string& raw, const std::string& directory, uint64_t size) {
     file.write(reinterpret_cast<const char*>(bytes.data()), kCellSize);
   }
   if (!file.flush()) die("{}: cannot write", raw);
-  save_state(directory, state);
+  save_state(directory + "/state", state);
 }
 
 void run(const std::string& uri, const std::string& directory, uint64_t seed, pid_t server,
@@ -247,15 +230,13 @@ struct Fate {
   uint64_t completed = 0;  // position in the journal; 0 while it has not
 };
 
-// For every cell, what it may hold.
-std::vector<std::vector<Candidate>> allowed(const std::vector<Stamp>& state,
-                                            const std::vector<Event>& journal) {
+AllowedStamps allowed(const DiskState& state, const std::vector<Event>& journal) {
   std::vector<std::vector<Candidate>> cells(state.size());
   for (size_t cell = 0; cell < state.size(); ++cell)
     cells[cell] = {{.stamp = state[cell], .id = 0}};
-  if (journal.empty()) return cells;
-  const uint64_t first_id =
-      std::ranges::min_element(journal, {}, [](const Event& event) { return event.id; })->id;
+  // The identifiers of one run follow one another.
+  uint64_t first_id = UINT64_MAX;
+  for (const Event& event : journal) first_id = std::min(first_id, event.id);
   std::vector<Fate> fates(journal.size() + 1);  // 0: the state before the run
   const auto fate_of = [&](uint64_t id) -> Fate& { return fates[id == 0 ? 0 : id - first_id + 1]; };
   fates[0] = {.began = 0, .completed = 1};
@@ -278,43 +259,18 @@ std::vector<std::vector<Candidate>> allowed(const std::vector<Stamp>& state,
       });
     }
   }
-  return cells;
+  AllowedStamps stamps(state.size());
+  for (size_t cell = 0; cell < cells.size(); ++cell)
+    for (const Candidate& candidate : cells[cell]) stamps[cell].push_back(candidate.stamp);
+  return stamps;
 }
 
 void verify(const std::string& uri, const std::string& directory) {
-  std::vector<Stamp> state = load<Stamp>(directory + "/state");
-  const auto cells = allowed(state, load<Event>(directory + "/journal"));
+  const DiskState state = load_state(directory + "/state");
+  const AllowedStamps stamps = allowed(state, load_journal(directory + "/journal"));
   NbdConnection connection(uri);
-  if (connection.size() != state.size() * kCellSize)
-    die("the disk has {} bytes, expected {}", connection.size(), state.size() * kCellSize);
-
-  std::vector<std::byte> bytes(kReadSize);
-  uint64_t wrong = 0;
-  for (uint64_t cell = 0; cell < state.size(); ++cell) {
-    const uint64_t at = cell * kCellSize % kReadSize;
-    if (at == 0)
-      connection.read_now(
-          std::span(bytes).first(std::min<uint64_t>(kReadSize, (state.size() - cell) * kCellSize)),
-          cell * kCellSize);
-    const auto found = stamp_of_cell(std::span(bytes).subspan(at, kCellSize), cell);
-    const bool right = found && std::ranges::any_of(cells[cell], [&](const Candidate& candidate) {
-                         return candidate.stamp == *found;
-                       });
-    if (right) {
-      state[cell] = *found;
-    } else if (++wrong <= 10) {
-      std::string expected;
-      for (const Candidate& candidate : cells[cell])
-        expected += fmt::format(" {}", candidate.stamp);
-      fmt::print(stderr, "cell {} (byte {}): found {}, expected one of{}\n", cell, cell * kCellSize,
-                 found ? fmt::to_string(*found) : "neither zeros nor anything written there",
-                 expected);
-    }
-  }
-  if (wrong != 0) die("{} of {} cells are wrong", wrong, state.size());
-  save_state(directory, state);
+  save_state(directory + "/state", check_disk(connection, stamps));
   const Journal emptied(directory + "/journal");
-  fmt::print("all {} cells are right\n", state.size());
 }
 
 }  // namespace
