@@ -24,6 +24,7 @@ build_packages=(
   libblkid-dev
   libcli11-dev
   libfmt-dev
+  libfuse3-dev
   libisal-dev
   liblz4-dev
   libmount-dev
@@ -53,6 +54,7 @@ dev_packages=(
   clang-19
   clang-format-19
   clang-tidy-19
+  fio
   jq
   libbenchmark-dev
   libclang-rt-19-dev
