@@ -143,6 +143,10 @@ bool Connection::is_broken() const {
   return nbd_aio_is_dead(handle()) > 0 || nbd_aio_is_closed(handle()) > 0;
 }
 
+void Connection::leave() {
+  if (!is_broken()) nbd_aio_disconnect(handle(), 0);
+}
+
 Result<void> Connection::finish(bool flush) {
   nbd_handle* const nbd = handle();
   if (flush && export_.can_flush && nbd_flush(nbd, 0) < 0) {

@@ -57,6 +57,9 @@ class Connection {
   // Whether the connection is beyond use.
   [[nodiscard]] bool is_broken() const;
 
+  // Tells the server, if there is one, that no more comes.
+  void leave();
+
   // Flushes if `flush` says so and the export can, and takes leave of the server.
   Result<void> finish(bool flush);
 

@@ -29,6 +29,8 @@ void init(void* user_data, fuse_conn_info* conn) {
   // A worker keeps the data of a write in memory until the server has it for good: nothing to
   // splice.
   conn->want &= ~unsigned{FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE};
+  // So that O_TRUNC comes as a change of size, to be refused.
+  conn->want &= ~unsigned{FUSE_CAP_ATOMIC_O_TRUNC};
   conn->want |= conn->capable & FUSE_CAP_ASYNC_DIO;
   conn->max_write = static_cast<unsigned>(
       std::min<size_t>(RequestPool::kMaxData, disk.exported.maximum_block / 4096 * 4096));

@@ -151,12 +151,15 @@ bool Link::pause() {
 }
 
 bool Link::wait_for_release() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] {
+  const auto is_over = [&] {
     return phase_ == Phase::stopped ||
            std::ranges::none_of(seats_, [](const Seat& seat) { return seat.holding; });
-  });
-  return phase_ != Phase::stopped;
+  };
+  do {
+    std::unique_lock lock(mutex_);
+    if (changed_.wait_for(lock, kRetry, is_over)) return phase_ != Phase::stopped;
+  } while (check_patience());
+  return false;
 }
 
 bool Link::wait_for_end_of_server() {

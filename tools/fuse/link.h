@@ -69,8 +69,9 @@ class Link {
     bool resend;                      // requests without a reply may be sent again
     std::optional<Connection> fresh;  // to use from now on; the worker has none at that time
   };
-  // Also makes wake_fd quiet. When the phase is not serving, a worker that has a connection closes
-  // it and calls release().
+  // Also makes wake_fd quiet. When the phase is down, a worker that has a connection sends nothing
+  // more, waits for the replies to what it has sent, closes it and calls release(); when it is
+  // given_up, it does not wait.
   View look(unsigned seat);
 
   // The worker has closed its connection: it was broken, or look() asked for it.

@@ -28,9 +28,6 @@ bool watch(const UniqueFd& epoll, int operation, int fd, uint32_t events, Source
   return ::epoll_ctl(epoll.get(), operation, fd, &event) == 0;
 }
 
-// The connection's end, or a server that is about to end and refuses everything until then.
-bool is_loss(int error) { return error == ENOTCONN || error == ESHUTDOWN; }
-
 }  // namespace
 
 Worker& Worker::current() { return *current_worker; }
@@ -74,7 +71,7 @@ void Worker::run() {
           break;
       }
     }
-    if (broken_) lose_connection();
+    if (broken_ || (leaving_ && sent_ == 0)) lose_connection();
     if (waiting_ > 0) send_waiting();
   }
   current_worker = nullptr;
@@ -157,15 +154,17 @@ void Worker::zero(fuse_req_t caller, uint64_t offset, uint64_t length, bool keep
 
 // Of a waiting request. Without a connection it goes on waiting.
 void Worker::send(Request& request) {
-  if (!connection_ || broken_) return;
+  if (!connection_ || leaving_ || broken_) return;
   // From here on it may be answered and given back at any time.
   request.state = Request::State::sent;
   --waiting_;
+  ++sent_;
   if (send_to_server(request) >= 0) return;
   const int error = nbd_get_errno();
   if (connection_->is_broken()) {
     broken_ = true;
   } else {
+    --sent_;
     answer(request, error != 0 ? error : EIO);
   }
 }
@@ -191,7 +190,7 @@ int64_t Worker::send_to_server(Request& request) {
 
 void Worker::send_waiting() {
   if (phase_ == Link::Phase::given_up) return fail_waiting();
-  if (!connection_ || broken_) return;
+  if (!connection_ || leaving_ || broken_) return;
   for (Request& request : pool_.all()) {
     if (request.state == Request::State::waiting) send(request);
   }
@@ -205,8 +204,17 @@ int Worker::completed(void* request, int* error) noexcept {
 }
 
 void Worker::complete(Request& request, int error) {
-  if (is_loss(error)) {
+  // libnbd's own, for what has no reply.
+  if (error == ENOTCONN) {
     broken_ = true;
+    return;
+  }
+  --sent_;
+  // The server is about to end. It gets nothing more, but may still answer what it has begun.
+  if (error == ESHUTDOWN) {
+    leaving_ = true;
+    request.state = Request::State::waiting;
+    ++waiting_;
     return;
   }
   if (error == 0 && request.kind == Request::Kind::zero && request.length > kLargestZero) {
@@ -254,16 +262,18 @@ void Worker::look_at_link() {
   if (view.fresh) {
     connection_ = std::move(view.fresh);
     resend_ = view.resend;
-    broken_ = false;
     connection_watched_ = 0;
-  } else if (phase_ == Link::Phase::down && connection_) {
-    broken_ = true;
+  } else if (phase_ == Link::Phase::down) {
+    leaving_ = connection_.has_value();
+  } else if (phase_ == Link::Phase::given_up) {
+    broken_ = connection_.has_value();
   }
 }
 
 void Worker::lose_connection() {
-  broken_ = false;
+  leaving_ = broken_ = false;
   // Closing takes the socket out of the epoll set, and libnbd forgets the requests.
+  connection_->leave();
   connection_.reset();
   for (Request& request : pool_.all()) {
     if (request.state != Request::State::sent) continue;
@@ -274,6 +284,7 @@ void Worker::lose_connection() {
       answer(request, EIO);
     }
   }
+  sent_ = 0;
   link_.release(seat_);
 }
 

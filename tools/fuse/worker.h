@@ -81,9 +81,11 @@ class Worker {
   std::byte* receive_;  // the large block that /dev/fuse is read to; null when none is free
 
   std::optional<Connection> connection_;
-  bool broken_ = false;  // connection_ is to be given up
+  bool leaving_ = false;  // connection_ takes no more requests, and is given up after its replies
+  bool broken_ = false;   // connection_ is given up now
   bool resend_ = false;
-  size_t waiting_ = 0;  // requests that nobody else will send
+  size_t waiting_ = 0;  // requests in that state, and in that
+  size_t sent_ = 0;
   Link::Phase phase_ = Link::Phase::down;
   bool fuse_watched_ = false;
   uint32_t connection_watched_ = 0;  // epoll's events
