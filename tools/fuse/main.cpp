@@ -34,7 +34,9 @@ constexpr unsigned kMostConnections = 16;
 constexpr size_t kLargeBlocks = 64;  // of all workers
 
 constexpr const char* kExamples = R"(Examples:
-  touch disk && obd-fuse --socket vm1.sock disk &        the disk of a server as the file `disk`
+  touch disk
+  obd-fuse --socket vm1.sock disk &                      the disk of a server as the file `disk`
+  until mountpoint --quiet disk; do sleep 0.1; done
   losetup --find --show --direct-io=on disk              the same as a block device
   umount disk                                            ends obd-fuse
   obd-fuse --read-only nbd+unix:///?socket=vm1.sock disk
