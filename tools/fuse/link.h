@@ -86,7 +86,7 @@ class Link {
 
  private:
   struct Seat {
-    UniqueFd wake;
+    attach::Descriptor wake;
     std::optional<Connection> fresh;
     bool holding = true;  // a connection, here or in the worker's hands
   };
@@ -104,7 +104,7 @@ class Link {
 
   const Options options_;
   Export export_;
-  UniqueFd stopped_;
+  attach::Descriptor stopped_;
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
@@ -115,7 +115,7 @@ class Link {
   // Of the server that the connections are or were to; changes only while no worker has one.
   bool resend_ = false;
   pid_t server_pid_ = 0;
-  UniqueFd server_pidfd_;
+  attach::Descriptor server_pidfd_;
 
   std::thread keeper_;  // does the waiting and connecting
 };

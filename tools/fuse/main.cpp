@@ -53,7 +53,7 @@ struct Arguments {
   std::string mount_point;
 };
 
-// More than two were not faster, and few servers' disks are worth more.
+// A worker does nothing but system calls and leaves CPUs to the server and the kernel's loop device.
 unsigned default_connections() { return std::clamp(std::thread::hardware_concurrency(), 1U, 2U); }
 
 using Workers = std::vector<std::unique_ptr<Worker>>;
@@ -80,7 +80,7 @@ Result<void> tell_ready(int fd) {
 
 // Until the disk is unmounted, be it for a signal.
 Result<void> wait_for_end(Mount& mount, const Link& link, const sigset_t& signals) {
-  const UniqueFd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
+  const attach::Descriptor signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
   if (!signal_fd) return fail_errno(errno, "cannot make a signalfd");
   for (;;) {
     pollfd items[] = {{.fd = signal_fd.get(), .events = POLLIN, .revents = 0},
