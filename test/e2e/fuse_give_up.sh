@@ -57,21 +57,25 @@ expect_same block.raw second.raw
 
 stop_fuse
 
-# The old server stands still, with a write that it may yet carry out: its socket is someone else's now,
-# but nothing is sent there before it has ended.
+# The old server has hung up but still runs, and could yet carry out a write: nothing is sent to the
+# next one, which has its socket now, before it has ended.
+stop_nbdkit
+rm server.sock
+python3 "$source_dir/test/e2e/hang_up_server.py" "$tmp/server.sock" 2>>hang_up.log &
+old_pid=$!
+cleanup_fn stop_pid $old_pid
+wait_until $old_pid test -e server.sock
+rm fuse.log
 start_fuse
-kill -STOP "$nbdkit_pid"
 write_block first.raw &
 writer=$!
-sleep 0.3
-old_pid=$nbdkit_pid
-mv server.sock old.sock
+until_said 'lost the connection'
 start_nbdkit server memory 16M
-# Nothing has been lost yet, so nothing is changed either.
-sleep 0.5
-kill -0 $writer || fail 'a write was answered by nobody'
-kill -KILL "$old_pid"
-reap_killed "$old_pid"
+until_said "process $old_pid, has closed the connection but still runs"
+kill -0 $writer || fail 'a write was not held back'
+if grep 'connected again' fuse.log; then fail 'the old server was not waited for'; fi
+kill -KILL $old_pid
+reap_killed $old_pid
 wait $writer || fail 'a write was lost with its server'
 read_block
 expect_same block.raw first.raw
