@@ -53,7 +53,7 @@ struct Arguments {
   std::string mount_point;
 };
 
-// A worker does nothing but system calls and leaves CPUs to the server and the kernel's loop device.
+// Workers do nothing but system calls: the server and the loop device need CPUs as well.
 unsigned default_connections() { return std::clamp(std::thread::hardware_concurrency(), 1U, 2U); }
 
 using Workers = std::vector<std::unique_ptr<Worker>>;
