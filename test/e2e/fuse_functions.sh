@@ -14,16 +14,14 @@ start_fuse() {
   : >>file
   "$OBD_FUSE" --socket "$tmp/server.sock" --ready-fd 9 "$@" file 9>ready 2>>fuse.log &
   fuse_pid=$!
+  cleanup_fn umount --lazy "$tmp/file"
   cleanup_fn end_fuse $fuse_pid
   wait_until $fuse_pid grep --quiet ready ready || fail 'obd-fuse did not start'
 }
 
-# For cleaning up: nobody need be able to use the disk any more.
-end_fuse() {
-  [[ -d /proc/$1 ]] || return 0
-  umount --lazy "$tmp/file"
-  kill -KILL "$1"
-}
+# For cleaning up. The mount stays until the loop device has been detached: without it, the device
+# would not be known as this test's.
+end_fuse() { [[ ! /proc/$1/exe -ef $OBD_FUSE ]] || kill -KILL "$1"; }
 
 # A server for a disk that is in use. Cleaning up ends obd-fuse before it: without a server, what
 # uses the disk would wait for ever.
