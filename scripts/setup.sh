@@ -24,6 +24,7 @@ build_packages=(
   libblkid-dev
   libcli11-dev
   libfmt-dev
+  libfuse3-dev
   libisal-dev
   liblz4-dev
   libmount-dev
@@ -55,6 +56,7 @@ dev_packages=(
   clang-format-19
   clang-tidy-19
   cpio
+  fio
   jq
   kmod
   libbenchmark-dev
