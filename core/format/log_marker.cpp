@@ -8,20 +8,25 @@ namespace {
 
 constexpr int kDistanceShift = 32;
 constexpr int kKindShift = 56;
-constexpr uint64_t kBootHashMask = (uint64_t{1} << kKindShift) - 1;
+constexpr uint64_t kHashMask = (uint64_t{1} << kKindShift) - 1;
+
+bool carries_hash(MarkerKind kind) {
+  return kind == MarkerKind::session || kind == MarkerKind::update_begun ||
+         kind == MarkerKind::update_done;
+}
 
 // The first word of every marker: the invalid offset, length 0.
 constexpr uint64_t kFirstWord = kInvalidOffset.count();
 
 }  // namespace
 
-uint64_t hash_boot_id(std::string_view boot_id) {
+uint64_t marker_hash(std::string_view text) {
   uint64_t hash = 0xCBF29CE484222325;
-  for (const char c : boot_id) {
+  for (const char c : text) {
     hash ^= static_cast<unsigned char>(c);
     hash *= 0x100000001B3;
   }
-  return (hash >> kKindShift) ^ (hash & kBootHashMask);
+  return (hash >> kKindShift) ^ (hash & kHashMask);
 }
 
 uint32_t marker_check(uint32_t log_crc, MarkerKind kind, uint32_t distance) {
@@ -36,8 +41,8 @@ uint32_t marker_check(uint32_t log_crc, MarkerKind kind, uint32_t distance) {
 
 void encode_marker(const Marker& marker, std::span<std::byte, kEntrySize> out) {
   uint64_t second = static_cast<uint64_t>(marker.kind) << kKindShift;
-  if (marker.kind == MarkerKind::session) {
-    second |= marker.boot_hash & kBootHashMask;
+  if (carries_hash(marker.kind)) {
+    second |= marker.hash & kHashMask;
   } else {
     second |= (marker.distance & kMaxDistance) << kDistanceShift | marker.check;
   }
@@ -52,7 +57,9 @@ std::optional<Marker> decode_marker(std::span<const std::byte, kEntrySize> bytes
   Marker marker{.kind = kind};
   switch (kind) {
     case MarkerKind::session:
-      marker.boot_hash = second & kBootHashMask;
+    case MarkerKind::update_begun:
+    case MarkerKind::update_done:
+      marker.hash = second & kHashMask;
       return marker;
     case MarkerKind::commit:
     case MarkerKind::close:

@@ -104,7 +104,8 @@ Result<void> Image::open_layers(const OpenOptions& options) {
   }
   size_ = options.beyond_the_end ? lsmt::kAddressableEnd.bytes() : lowers_size;
   if (config_.upper) {
-    const WritableLayer::Options upper_options{options.access, options.force_share, lowers_size};
+    const WritableLayer::Options upper_options{options.access, options.force_share, lowers_size,
+                                               options.finish_update};
     OBD_TRY_ASSIGN(
         upper_, WritableLayer::open(fs_, config_.upper->data, config_.upper->index, upper_options));
     OBD_TRY(refuse_shared_files());
@@ -246,6 +247,31 @@ Result<WritableLayer::Compaction> Image::compact_upper(const ReportProgress& rep
   OBD_TRY(check_writable());
   const std::unique_lock layout(layout_mutex_);
   return upper_->compact(report);
+}
+
+Result<void> Image::resize_upper(uint64_t size, std::span<const SectorRange> hidden) {
+  OBD_TRY(check_writable());
+  const std::unique_lock layout(layout_mutex_);
+  // Also after a failure: the disk may have its new size.
+  auto resized = upper_->resize(size, hidden);
+  size_ = upper_->virtual_size();
+  return resized;
+}
+
+Result<void> Image::begin_update(uint64_t hash) {
+  OBD_TRY(check_writable());
+  const std::unique_lock layout(layout_mutex_);
+  return upper_->begin_update(hash);
+}
+
+Result<void> Image::end_update(uint64_t hash) {
+  OBD_TRY(check_writable());
+  const std::unique_lock layout(layout_mutex_);
+  return upper_->end_update(hash);
+}
+
+std::optional<uint64_t> Image::pending_update() const {
+  return upper_ ? upper_->pending_update() : std::nullopt;
 }
 
 Result<void> Image::refresh_lock_holder() {

@@ -44,6 +44,8 @@ struct OpenOptions {
   // The disk is as large as the format allows, whatever the layers say: for looking at all that the
   // lowers hold, as a stack with something else on top of them may show it. Only without an upper.
   bool beyond_the_end = false;
+  // Open although an update has begun and not ended, in order to end it: core/image/update.h.
+  bool finish_update = false;
 };
 
 struct WriteOptions {
@@ -142,6 +144,15 @@ class Image {
 
   // As WritableLayer::compact(). Nobody else reads or writes meanwhile. The image is writable.
   Result<WritableLayer::Compaction> compact_upper(const ReportProgress& report);
+
+  // As WritableLayer::resize(). Nobody else reads or writes meanwhile. The image is writable.
+  Result<void> resize_upper(uint64_t size, std::span<const SectorRange> hidden);
+
+  // As WritableLayer's, for core/image/update.h. Nobody else reads or writes meanwhile. The image
+  // is writable.
+  Result<void> begin_update(uint64_t hash);
+  Result<void> end_update(uint64_t hash);
+  [[nodiscard]] std::optional<uint64_t> pending_update() const;
 
   // Names the calling process as the holder of the upper's lock, after a fork.
   Result<void> refresh_lock_holder();

@@ -2,8 +2,6 @@
 
 #include <vector>
 
-#include "core/image/image.h"
-
 namespace obd {
 namespace {
 
@@ -33,12 +31,9 @@ Result<std::vector<SectorRange>> data_between(const Image& lowers, uint64_t from
   return ranges;
 }
 
-Result<void> refuse_to_cut_data(FileSystem& fs, const ImageConfig& config, uint64_t size) {
-  // The caller holds the lock.
-  OBD_TRY_ASSIGN(const auto image,
-                 Image::open(fs, config, {.access = Access::read_only, .force_share = true}));
+Result<void> refuse_to_cut_data(const Image& image, uint64_t size) {
   uint64_t data_end = 0;
-  OBD_TRY(image->extents(size, image->size() - size, [&](const ImageExtent& extent) {
+  OBD_TRY(image.extents(size, image.size() - size, [&](const ImageExtent& extent) {
     if (extent.kind == ExtentKind::data) data_end = extent.offset + extent.length;
     return true;
   }));
@@ -46,10 +41,23 @@ Result<void> refuse_to_cut_data(FileSystem& fs, const ImageConfig& config, uint6
   return fail(EINVAL,
               "{}: a disk of {} bytes would cut off data: the last data ends at byte {}; discard "
               "what is not needed from the new end on (blkdiscard), or choose a larger size",
-              config.path, size, data_end);
+              image.config().path, size, data_end);
 }
 
 }  // namespace
+
+Result<ResizeReport> resize_disk(FileSystem& fs, Image& image, uint64_t size) {
+  ResizeReport done{.old_size = image.size(), .size = size};
+  if (size == done.old_size) return done;
+  std::vector<SectorRange> hidden;
+  if (size > done.old_size && !image.config().lowers.empty()) {
+    OBD_TRY_ASSIGN(const auto lowers, open_lowers(fs, image.config()));
+    OBD_TRY_ASSIGN(hidden, data_between(*lowers, done.old_size, size));
+  }
+  OBD_TRY(image.resize_upper(size, hidden));
+  for (const SectorRange& range : hidden) done.hidden += (range.to - range.from).bytes();
+  return done;
+}
 
 Result<ResizeReport> resize_image(FileSystem& fs, const std::string& config_path, uint64_t size,
                                   bool may_shrink) {
@@ -60,31 +68,17 @@ Result<ResizeReport> resize_image(FileSystem& fs, const std::string& config_path
                 "with another size over it (obd create --from {} --size)",
                 config_path, config_path);
   }
-  std::unique_ptr<Image> lowers;
-  WritableLayer::Options options;
-  if (!config.lowers.empty()) {
-    OBD_TRY_ASSIGN(lowers, open_lowers(fs, config));
-    OBD_TRY_ASSIGN(const auto layers, lowers->layers());
-    options.lowers_size = size_of_lowers(layers);
-  }
-  OBD_TRY_ASSIGN(const auto upper,
-                 WritableLayer::open(fs, config.upper->data, config.upper->index, options));
-  ResizeReport done{.old_size = upper->virtual_size(), .size = size};
-  if (size == done.old_size) return done;
-
-  std::vector<SectorRange> hidden;
-  if (size < done.old_size) {
+  OBD_TRY_ASSIGN(const auto image, Image::open(fs, config, {.access = Access::read_write}));
+  if (size < image->size()) {
     if (!may_shrink) {
       return fail(EINVAL, "{}: the disk has {} bytes, and {} are less: shrinking needs --force",
-                  config_path, done.old_size, size);
+                  config_path, image->size(), size);
     }
-    OBD_TRY(refuse_to_cut_data(fs, config, size));
-  } else if (lowers) {
-    OBD_TRY_ASSIGN(hidden, data_between(*lowers, done.old_size, size));
+    OBD_TRY(refuse_to_cut_data(*image, size));
   }
-  OBD_TRY(upper->resize(size, hidden));
-  OBD_TRY(upper->close());
-  for (const SectorRange& range : hidden) done.hidden += (range.to - range.from).bytes();
+  OBD_TRY_ASSIGN(const ResizeReport done, resize_disk(fs, *image, size));
+  // A disk that has the size already is left as it is.
+  if (done.size != done.old_size) OBD_TRY(image->close());
   return done;
 }
 

@@ -10,6 +10,7 @@
 
 #include <string>
 
+#include "core/image/image.h"
 #include "core/io/file.h"
 
 namespace obd {
@@ -26,5 +27,9 @@ struct ResizeReport {
 // elsewhere, naming the process.
 Result<ResizeReport> resize_image(FileSystem& fs, const std::string& config_path, uint64_t size,
                                   bool may_shrink);
+
+// The same for an image that is open for writing, with no other call in flight. What lies past a
+// smaller size is cut off.
+Result<ResizeReport> resize_disk(FileSystem& fs, Image& image, uint64_t size);
 
 }  // namespace obd

@@ -36,7 +36,8 @@ IndexLog::IndexLog(std::unique_ptr<File> file, Position end)
 
 Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& path,
                                           const lsmt::Header& header, const LiveIndex& index,
-                                          bool sparse, const FileInfo& like) {
+                                          std::optional<uint64_t> pending_update, bool sparse,
+                                          const FileInfo& like) {
   Draft draft;
   // A name of its own: whatever else bears a fixed one need not be ours to replace.
   draft.temporary_path = path + ".tmp-" + Uuid::random().text().substr(0, 8);
@@ -62,6 +63,9 @@ Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& pat
         OBD_TRY(log.append(std::span(entries).first(count)));
         if (count < extents.size()) break;
         from = extents[count - 1].end();
+      }
+      if (pending_update) {
+        OBD_TRY(log.append_update(lsmt::MarkerKind::update_begun, *pending_update));
       }
       OBD_TRY(log.append_marker(lsmt::MarkerKind::close, log.position()));
       return log.sync();
@@ -92,7 +96,7 @@ Result<std::unique_ptr<IndexLog>> IndexLog::install(FileSystem& fs, const std::s
   return std::make_unique<IndexLog>(std::move(file), draft.end);
 }
 
-Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t mappings) {
+Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t changes) {
   if (broken_) {
     return fail(EIO, "{}: an earlier append failed and could not be undone; open the image again",
                 file_->path());
@@ -105,7 +109,7 @@ Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t m
     return written;
   }
   end_.records += bytes.size() / lsmt::kEntrySize;
-  end_.mappings += mappings;
+  end_.changes += changes;
   end_.crc = crc32c(end_.crc, bytes);
   return {};
 }
@@ -125,12 +129,15 @@ Result<void> IndexLog::append(std::span<const lsmt::Entry> mappings) {
 }
 
 Result<void> IndexLog::append_session(uint64_t boot_hash) {
-  lsmt::Marker marker;
-  marker.kind = lsmt::MarkerKind::session;
-  marker.boot_hash = boot_hash;
   std::array<std::byte, lsmt::kEntrySize> bytes;
-  lsmt::encode_marker(marker, bytes);
+  lsmt::encode_marker({.kind = lsmt::MarkerKind::session, .hash = boot_hash}, bytes);
   return append_bytes(bytes, 0);
+}
+
+Result<void> IndexLog::append_update(lsmt::MarkerKind kind, uint64_t hash) {
+  std::array<std::byte, lsmt::kEntrySize> bytes;
+  lsmt::encode_marker({.kind = kind, .hash = hash}, bytes);
+  return append_bytes(bytes, 1);
 }
 
 void IndexLog::distrust(const Position& covered) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -26,25 +27,26 @@ class IndexLog {
   // A prefix of the log.
   struct Position {
     uint64_t records = 0;
-    uint64_t mappings = 0;  // of these, those that map something
+    uint64_t changes = 0;  // of these, mappings and marks of updates: what has to be made stable
     uint32_t crc = lsmt::kLogCrcInit;
   };
 
   // Goes on with a log whose records have been read.
   IndexLog(std::unique_ptr<File> file, Position end);
 
-  // Writes a new log under `path`, replacing any: `header`, the extents of `index`, and a close
-  // marker. It is stable when this returns, and so must be the data that the extents name before
-  // this is called. Mode and owner are taken from `like`.
-  // Two steps, so that the caller knows after a failure which log is in force:
-  // prepare() makes the file under a temporary name, install() renames it.
+  // Writes a new log under `path`, replacing any: `header`, the extents of `index`, the mark of an
+  // update that has begun and not ended, and a close marker. It is stable when this returns, and so
+  // must be the data that the extents name before this is called. Mode and owner are taken from
+  // `like`. Two steps, so that the caller knows after a failure which log is in force: prepare()
+  // makes the file under a temporary name, install() renames it.
   struct Draft {
     std::unique_ptr<File> file;
     std::string temporary_path;
     Position end;
   };
   static Result<Draft> prepare(FileSystem& fs, const std::string& path, const lsmt::Header& header,
-                               const LiveIndex& index, bool sparse, const FileInfo& like);
+                               const LiveIndex& index, std::optional<uint64_t> pending_update,
+                               bool sparse, const FileInfo& like);
   static Result<std::unique_ptr<IndexLog>> install(FileSystem& fs, const std::string& path,
                                                    Draft draft);
 
@@ -55,6 +57,8 @@ class IndexLog {
 
   Result<void> append(std::span<const lsmt::Entry> mappings);
   Result<void> append_session(uint64_t boot_hash);
+  // kind: update_begun or update_done.
+  Result<void> append_update(lsmt::MarkerKind kind, uint64_t hash);
   // A sync failed: writes down, as well as the host still can, that only `covered` may be believed.
   void distrust(const Position& covered);
   // kind: commit, close or distrust; `covered` is the prefix that the marker speaks of.
@@ -64,7 +68,7 @@ class IndexLog {
   Result<void> sync() { return file_->sync(); }
 
  private:
-  Result<void> append_bytes(std::span<const std::byte> bytes, uint64_t mappings);
+  Result<void> append_bytes(std::span<const std::byte> bytes, uint64_t changes);
 
   std::unique_ptr<File> file_;
   Position end_;

@@ -96,9 +96,14 @@ Result<MarkerFindings> find_markers(const File& log, uint64_t whole_records) {
     if (!marker) return {};
     if (marker->kind == lsmt::MarkerKind::session) {
       found.any_session = true;
-      found.last_boot_hash = marker->boot_hash;
+      found.last_boot_hash = marker->hash;
       found.closed = false;
       found.believable = whole_records;
+      return {};
+    }
+    // Of what counts; which that is, the other markers tell.
+    if (marker->kind == lsmt::MarkerKind::update_begun ||
+        marker->kind == lsmt::MarkerKind::update_done) {
       return {};
     }
     if (marker->distance > record || record - marker->distance < cursor.record()) {
@@ -155,6 +160,20 @@ void put(const lsmt::Entry& entry, Sectors disk_end, LiveIndex& index) {
   extent.layer = kUpperLayer;
   index.reserve(1);
   index.insert(extent);
+}
+
+// True for a mark of an update.
+bool note_update(std::span<const std::byte, lsmt::kEntrySize> bytes, LogScan& scan) {
+  const auto marker = lsmt::decode_marker(bytes);
+  if (!marker) return false;
+  if (marker->kind == lsmt::MarkerKind::update_begun) {
+    scan.pending_update = marker->hash;
+  } else if (marker->kind == lsmt::MarkerKind::update_done) {
+    scan.pending_update.reset();
+  } else {
+    return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -234,7 +253,13 @@ Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan,
   auto visit = [&](uint64_t record,
                    std::span<const std::byte, lsmt::kEntrySize> bytes) -> Result<void> {
     const lsmt::Entry entry = lsmt::decode_entry(bytes);
-    if (entry.is_invalid()) return {};
+    if (entry.is_invalid()) {
+      if (!first_bad && note_update(bytes, scan)) {
+        ++scan.changes;
+        if (record >= scan.committed_records) ++uncommitted;
+      }
+      return {};
+    }
     // A record of no length maps nothing: a zero-filled tail, or a write of zero bytes.
     if (entry.length == Sectors()) {
       ++without_length;
@@ -259,7 +284,7 @@ Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan,
     }
     put(entry, bounds.disk_end, index);
     if (!entry.zeroed) scan.data_end = std::max(scan.data_end, entry.physical + entry.length);
-    ++scan.mapping_records;
+    ++scan.changes;
     if (record >= scan.committed_records) ++uncommitted;
     return {};
   };
@@ -278,7 +303,7 @@ Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan,
   }
   OBD_TRY(cursor.advance_to(scan.trusted_records));
   scan.trusted_crc = cursor.crc();
-  scan.uncommitted_mappings = uncommitted;
+  scan.uncommitted_changes = uncommitted;
   return {};
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,14 +22,17 @@
 namespace obd {
 
 struct LogScan {
-  uint64_t whole_records = 0;         // in the file; bytes after them are a torn record
-  uint64_t trusted_records = 0;       // the prefix that counts
-  uint64_t committed_records = 0;     // the prefix that a valid marker declares stable
-  uint64_t mapping_records = 0;       // of the trusted ones, those that map something
-  uint64_t uncommitted_mappings = 0;  // of these, those not declared stable
-  uint32_t trusted_crc = 0;           // CRC-32C register over the trusted records
-  uint32_t committed_crc = 0;         // and over the committed ones
-  Sectors data_end;                   // end of the farthest data that a trusted record names
+  uint64_t whole_records = 0;        // in the file; bytes after them are a torn record
+  uint64_t trusted_records = 0;      // the prefix that counts
+  uint64_t committed_records = 0;    // the prefix that a valid marker declares stable
+  uint64_t changes = 0;              // of the trusted ones: mappings and marks of updates
+  uint64_t uncommitted_changes = 0;  // of these, those not declared stable
+  uint32_t trusted_crc = 0;          // CRC-32C register over the trusted records
+  uint32_t committed_crc = 0;        // and over the committed ones
+  Sectors data_end;                  // end of the farthest data that a trusted record names
+
+  // The update that has begun and not ended (lsmt::MarkerKind::update_begun).
+  std::optional<uint64_t> pending_update;
 
   // The log ends with a session of this boot, so more may be appended as it stands.
   bool session_open = false;
@@ -57,9 +61,9 @@ Result<lsmt::Header> read_log_header(const File& log);
 // Decides which records count, given the hash of this boot's id.
 Result<LogScan> scan_log(const File& log, uint64_t boot_hash);
 
-// Puts the trusted records into the index. Records at the end that point outside the data file are
-// dropped, which scan.losses tells, and leave scan.trusted_records; anywhere else they are an
-// error.
+// Puts the trusted records into the index and finds the pending update. Records at the end that
+// point outside the data file are dropped, which scan.losses tells, and leave scan.trusted_records;
+// anywhere else they are an error.
 Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan, LiveIndex& index);
 
 }  // namespace obd

@@ -21,8 +21,8 @@ Result<void> fill_data_file(File& file, const lsmt::Header& header) {
 
 Result<void> fill_index_file(FileSystem& fs, const File& file, const lsmt::Header& header) {
   OBD_TRY_ASSIGN(const FileInfo like, file.info());
-  OBD_TRY_ASSIGN(auto draft,
-                 IndexLog::prepare(fs, file.path(), header, LiveIndex(), header.is_sparse(), like));
+  OBD_TRY_ASSIGN(auto draft, IndexLog::prepare(fs, file.path(), header, LiveIndex(), std::nullopt,
+                                               header.is_sparse(), like));
   return fs.rename(draft.temporary_path, file.path());
 }
 

@@ -11,23 +11,23 @@ SectorRange hull(SectorRange a, SectorRange b) {
 
 }  // namespace
 
-void StaleRanges::add(SectorRange range, uint64_t mappings) {
+void StaleRanges::add(SectorRange range, uint64_t changes) {
   const std::lock_guard lock(mutex_);
   if (!waiting_.empty()) {
     Waiting& last = waiting_.back();
     if (last.range.to == range.from || waiting_.size() >= kMaxRanges) {
       last.range = hull(last.range, range);
-      last.mappings = mappings;
+      last.changes = changes;
       return;
     }
   }
-  waiting_.push_back({range, mappings});
+  waiting_.push_back({range, changes});
 }
 
-void StaleRanges::became_stable(uint64_t mappings) {
+void StaleRanges::became_stable(uint64_t changes) {
   const std::lock_guard lock(mutex_);
   const auto end = std::find_if(waiting_.begin(), waiting_.end(),
-                                [&](const Waiting& w) { return w.mappings > mappings; });
+                                [&](const Waiting& w) { return w.changes > changes; });
   for (auto it = waiting_.begin(); it != end; ++it) {
     if (ready_.size() >= kMaxRanges) {
       ready_.back() = hull(ready_.back(), it->range);

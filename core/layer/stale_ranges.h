@@ -27,10 +27,10 @@ class StaleRanges {
  public:
   static constexpr size_t kMaxRanges = 4096;
 
-  // `mappings`: the log's count of mappings once the zeroing record is in it.
-  void add(SectorRange range, uint64_t mappings);
+  // `changes`: the log's count of changes once the zeroing record is in it.
+  void add(SectorRange range, uint64_t changes);
   // The log is stable up to this count.
-  void became_stable(uint64_t mappings);
+  void became_stable(uint64_t changes);
   [[nodiscard]] bool has_ready() const { return has_ready_; }
   // Moves out at most `most` ready ranges.
   std::vector<SectorRange> take_ready(size_t most);
@@ -40,7 +40,7 @@ class StaleRanges {
  private:
   struct Waiting {
     SectorRange range;
-    uint64_t mappings;
+    uint64_t changes;
   };
   std::mutex mutex_;
   std::vector<Waiting> waiting_;

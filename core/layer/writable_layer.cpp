@@ -199,7 +199,7 @@ Result<void> WritableLayer::zero_unless_zero(const Extent& extent, bool below_is
     index_.insert(extent);
   }
   if (kind_ == UpperKind::sparse) {
-    stale_.add({extent.logical, extent.end()}, log_->position().mappings);
+    stale_.add({extent.logical, extent.end()}, log_->position().changes);
   }
   return {};
 }
@@ -247,7 +247,7 @@ Result<void> WritableLayer::flush_round(lsmt::MarkerKind kind) {
     covered = log_->position();
   }
   OBD_TRY(sync_data());
-  if (covered.mappings == stable_.mappings && kind == lsmt::MarkerKind::commit) return {};
+  if (covered.changes == stable_.changes && kind == lsmt::MarkerKind::commit) return {};
   {
     const std::lock_guard log_lock(log_mutex_);
     OBD_TRY(log_->append_marker(kind, covered));
@@ -255,7 +255,7 @@ Result<void> WritableLayer::flush_round(lsmt::MarkerKind kind) {
   ++syncs_;
   if (auto synced = log_->sync(); !synced) return give_up(std::move(synced).error(), true);
   stable_ = covered;
-  stale_.became_stable(covered.mappings);
+  stale_.became_stable(covered.changes);
   return {};
 }
 
@@ -271,6 +271,19 @@ Result<void> WritableLayer::flush() {
     OBD_TRY(ensure_session());
   }
   return flushes_.run([this] { return flush_round(lsmt::MarkerKind::commit); });
+}
+
+Result<void> WritableLayer::mark_update(lsmt::MarkerKind kind, uint64_t hash) {
+  OBD_TRY(check_usable());
+  OBD_TRY(ensure_session());
+  const auto append = [&]() -> Result<void> {
+    const std::lock_guard log_lock(log_mutex_);
+    return log_->append_update(kind, hash);
+  };
+  OBD_TRY(give_up_if_log_broke(append()));
+  pending_update_.reset();
+  if (kind == lsmt::MarkerKind::update_begun) pending_update_ = hash;
+  return flush();
 }
 
 void WritableLayer::release_stale_space() {

@@ -11,8 +11,9 @@
 //
 // Units: Sectors, and bytes where the name says offset or size. Ownership: owns its files and the
 // lock on the data file. Thread-safety: all functions, except that release_stale_space(),
-// compact(), resize(), seal() and close() want no other call in flight. Errors: EROFS after a
-// failed sync, until the layer is opened again; ENOSPC and EIO of the files below.
+// compact(), resize(), begin_update(), end_update(), seal() and close() want no other call in
+// flight. Errors: EROFS after a failed sync, until the layer is opened again; ENOSPC and EIO of the
+// files below.
 
 #pragma once
 
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -51,12 +53,18 @@ struct NewLayer {
 Result<void> create_writable_layer(FileSystem& fs, const std::string& data_path,
                                    const std::string& index_path, const NewLayer& layer);
 
+// Where the update of a layer lies (core/image/update.h): beside its data file, whatever name that
+// is reached by.
+Result<std::string> update_path(FileSystem& fs, const std::string& data_path);
+
 class WritableLayer {
  public:
   struct Options {
     Access access = Access::read_write;
     bool force_share = false;  // no lock; only with Access::read_only
     uint64_t lowers_size = 0;  // bytes; the disk's size when the layer says 0
+    // Open although an update has begun and not ended, in order to end it: core/image/update.h.
+    bool finish_update = false;
   };
 
   struct Stats {
@@ -138,6 +146,18 @@ class WritableLayer {
   // failure the disk has the old size or the new. writable_layer_resize.cpp has the crash argument.
   Result<void> resize(uint64_t size, std::span<const SectorRange> hidden);
 
+  // The changes between these two are one step: from the first on until the second, the layer opens
+  // with Options::finish_update alone. `hash` is the update's marker_hash(). Stable when they
+  // return, and so are the changes before the second.
+  Result<void> begin_update(uint64_t hash) {
+    return mark_update(lsmt::MarkerKind::update_begun, hash);
+  }
+  Result<void> end_update(uint64_t hash) {
+    return mark_update(lsmt::MarkerKind::update_done, hash);
+  }
+  // The update that has begun and not ended.
+  [[nodiscard]] std::optional<uint64_t> pending_update() const { return pending_update_; }
+
   // Appends index and trailer to the data file, so that it is a sealed layer, stable; one that is
   // sealed in place already is only made stable. The layer takes no more writes. The index log is
   // still there and to be removed by the caller.
@@ -177,6 +197,7 @@ class WritableLayer {
   Result<void> append_entries(std::span<const lsmt::Entry> entries);
   Result<void> zero_unless_zero(const Extent& extent, bool below_is_zero);
   Result<void> give_up(Error reason, bool sync_failed);
+  Result<void> mark_update(lsmt::MarkerKind kind, uint64_t hash);
   Result<void> give_up_if_log_broke(Result<void> appended);
   [[nodiscard]] bool log_is_mostly_dead() const;
 
@@ -196,6 +217,8 @@ class WritableLayer {
   LogScan scan_;
   FileInfo index_info_;  // of the index file, for its mode and owner
   bool header_outdated_ = false;
+
+  std::optional<uint64_t> pending_update_;  // changes with no other call in flight
 
   std::atomic<bool> session_ready_ = false;
   std::mutex session_mutex_;

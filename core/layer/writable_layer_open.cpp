@@ -63,9 +63,14 @@ Result<std::unique_ptr<WritableLayer>> WritableLayer::open(FileSystem& fs,
   return layer;
 }
 
+Result<std::string> update_path(FileSystem& fs, const std::string& data_path) {
+  OBD_TRY_ASSIGN(const std::string real, fs.canonical(data_path));
+  return real + ".update";
+}
+
 Result<void> WritableLayer::load(const std::string& data_path) {
   OBD_TRY_ASSIGN(const std::string boot_id, fs_.boot_id());
-  boot_hash_ = lsmt::hash_boot_id(boot_id);
+  boot_hash_ = lsmt::marker_hash(boot_id);
 
   OBD_TRY_ASSIGN(data_, fs_.open(data_path, options_.access));
   if (options_.access == Access::read_write) {
@@ -95,6 +100,15 @@ Result<void> WritableLayer::load(const std::string& data_path) {
     OBD_TRY(adopt_allocated_ranges());
   } else {
     OBD_TRY(load_log(std::move(log_file)));
+  }
+  if (pending_update_ && !options_.finish_update) {
+    OBD_TRY_ASSIGN(const std::string update, update_path(fs_, data_path));
+    return fail(
+        EUCLEAN,
+        "{}: overlaybd-resize has begun to change what is on the disk, and was interrupted; "
+        "run 'overlaybd-resize --config CONFIG --size GB' with the config of the image, "
+        "which finishes that with {}",
+        data_path, update);
   }
 
   OBD_TRY_ASSIGN(const bool sealed, ends_in_own_trailer());
@@ -180,11 +194,12 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   warnings_.insert(warnings_.end(), scan_.warnings.begin(), scan_.warnings.end());
   warnings_.insert(warnings_.end(), scan_.losses.begin(), scan_.losses.end());
 
-  const IndexLog::Position end{scan_.trusted_records, scan_.mapping_records, scan_.trusted_crc};
-  stable_ = {scan_.committed_records, scan_.mapping_records - scan_.uncommitted_mappings,
+  const IndexLog::Position end{scan_.trusted_records, scan_.changes, scan_.trusted_crc};
+  stable_ = {scan_.committed_records, scan_.changes - scan_.uncommitted_changes,
              scan_.committed_crc};
   // What a killed process wrote may still be in the page cache only.
   data_dirty_ = !scan_.clean;
+  pending_update_ = scan_.pending_update;
   log_ = std::make_unique<IndexLog>(std::move(log_file), end);
   return {};
 }
@@ -251,7 +266,7 @@ Result<void> WritableLayer::begin_session() {
   OBD_TRY(settle());
   if (kind_ == UpperKind::sparse && !scan_.clean) {
     // A killed process may have left zeroed blocks that it did not come to give back.
-    stale_.add({Sectors(), Sectors::floor(virtual_size_)}, stable_.mappings);
+    stale_.add({Sectors(), Sectors::floor(virtual_size_)}, stable_.changes);
   }
   return {};
 }
@@ -293,8 +308,8 @@ Result<void> WritableLayer::rewrite_log() { return replace_log(header_, index_);
 
 Result<void> WritableLayer::replace_log(const lsmt::Header& header, const LiveIndex& index) {
   OBD_TRY(sync_data());
-  auto draft =
-      IndexLog::prepare(fs_, index_path_, header, index, kind_ == UpperKind::sparse, index_info_);
+  auto draft = IndexLog::prepare(fs_, index_path_, header, index, pending_update_,
+                                 kind_ == UpperKind::sparse, index_info_);
   if (!draft) return std::unexpected<Error>(std::move(draft).error());
   // From here on either log may be the one that a crash leaves, so a failure ends writing.
   auto installed = IndexLog::install(fs_, index_path_, std::move(*draft));

@@ -1,9 +1,11 @@
-// Whatever a log holds, what counts is a prefix of it, and maps nothing outside the data file.
+// Whatever a log holds, what counts is a prefix of it, maps nothing outside the data file, and says
+// whether an update pends.
 //
 // Input: one byte of choices (bit 0: sparse; bit 1: the boot is that of the log's sessions), the
 // log's records.
 
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "core/format/log_marker.h"
@@ -32,7 +34,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
        at += lsmt::kEntrySize) {
     const auto marker = lsmt::decode_marker(
         std::span<const std::byte, lsmt::kEntrySize>(records.subspan(at, lsmt::kEntrySize)));
-    if (marker && marker->kind == lsmt::MarkerKind::session) boot_hash = marker->boot_hash;
+    if (marker && marker->kind == lsmt::MarkerKind::session) boot_hash = marker->hash;
   }
 
   const auto file = fs.open("/log", Access::read_only);
@@ -52,6 +54,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::require_sentence(replayed.error(), "/log");
     return 0;
   }
+  std::optional<uint64_t> pending;
+  for (uint64_t record = 0; record < scan->trusted_records; ++record) {
+    const auto marker = lsmt::decode_marker(std::span<const std::byte, lsmt::kEntrySize>(
+        records.subspan(record * lsmt::kEntrySize, lsmt::kEntrySize)));
+    if (!marker) continue;
+    if (marker->kind == lsmt::MarkerKind::update_begun) pending = marker->hash;
+    if (marker->kind == lsmt::MarkerKind::update_done) pending.reset();
+  }
+  fuzz::require(scan->pending_update == pending, "the last mark that counts says what pends");
   std::array<Extent, 64> found;
   for (Sectors from;;) {
     const size_t count = index.find(from, lsmt::kAddressableEnd, found);

@@ -9,6 +9,8 @@ import sys
 
 HEADER = 4096
 ZFILE_HEADER = 512
+# Markers of an index log: an update has begun, and is done.
+BEGUN, DONE = (struct.pack("<QQ", (1 << 50) - 1, kind << 56 | 0x123456) for kind in (5, 6))
 LARGEST = 64 * 1024  # what is larger makes a fuzzer slow
 
 fixtures = pathlib.Path(sys.argv[1])
@@ -80,10 +82,14 @@ for path in files:
     if path.suffix == ".index" and len(content) <= LARGEST:
         for choice in range(4):
             seed("index_log", bytes([choice]) + content[HEADER:])
+            for marks in ((BEGUN,), (BEGUN, DONE)):
+                seed("index_log", bytes([choice]) + content[HEADER:] + b"".join(marks))
         data = path.with_suffix(".data")
         if data.exists() and data.stat().st_size <= LARGEST:
             seed("image", part(1, data.read_bytes()) + part(2, content))
             seed("image", part(0, good) + part(1, data.read_bytes()) + part(2, content))
+            marked = content + BEGUN + DONE
+            seed("image", part(1, data.read_bytes()) + part(2, marked))
 
 for algorithm, compress in ((1, lz4_block), (2, zstd_block)):
     for byte in (b"a", b"b"):

@@ -36,17 +36,27 @@ TEST(LogMarker, CommitHasItsPlaceInTheBits) {
 TEST(LogMarker, SessionHasItsPlaceInTheBits) {
   const auto expected = entry_bytes({0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x03, 0x00,  //
                                      0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01, 0x01});
-  EXPECT_EQ(encode({.kind = MarkerKind::session, .boot_hash = 0x01020304050607}), expected);
+  EXPECT_EQ(encode({.kind = MarkerKind::session, .hash = 0x01020304050607}), expected);
+}
+
+TEST(LogMarker, UpdatesHaveTheirPlaceInTheBits) {
+  auto expected = entry_bytes({0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x03, 0x00,  //
+                               0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01, 0x05});
+  EXPECT_EQ(encode({.kind = MarkerKind::update_begun, .hash = 0x01020304050607}), expected);
+  expected[15] = std::byte{0x06};
+  EXPECT_EQ(encode({.kind = MarkerKind::update_done, .hash = 0x01020304050607}), expected);
 }
 
 TEST(LogMarker, EveryKindComesBack) {
   for (const Marker& marker : {
-           Marker{.kind = MarkerKind::session, .boot_hash = (uint64_t{1} << 56) - 1},
-           Marker{.kind = MarkerKind::session, .boot_hash = 0},
+           Marker{.kind = MarkerKind::session, .hash = (uint64_t{1} << 56) - 1},
+           Marker{.kind = MarkerKind::session, .hash = 0},
            Marker{.kind = MarkerKind::commit, .check = 0xFFFFFFFF, .distance = kMaxDistance},
            Marker{.kind = MarkerKind::commit, .check = 0, .distance = 0},
            Marker{.kind = MarkerKind::close, .check = 1, .distance = 2},
            Marker{.kind = MarkerKind::distrust, .check = 3, .distance = 4},
+           Marker{.kind = MarkerKind::update_begun, .hash = (uint64_t{1} << 56) - 1},
+           Marker{.kind = MarkerKind::update_done, .hash = 5},
        }) {
     EXPECT_EQ(decode_marker(encode(marker)), marker);
   }
@@ -55,8 +65,10 @@ TEST(LogMarker, EveryKindComesBack) {
 // What makes the log readable for everybody else.
 TEST(LogMarker, ReadersOfTheFormatDropIt) {
   for (const MarkerKind kind :
-       {MarkerKind::session, MarkerKind::commit, MarkerKind::close, MarkerKind::distrust}) {
-    const Entry entry = decode_entry(encode({.kind = kind, .check = ~0u, .distance = 7}));
+       {MarkerKind::session, MarkerKind::commit, MarkerKind::close, MarkerKind::distrust,
+        MarkerKind::update_begun, MarkerKind::update_done}) {
+    const Entry entry =
+        decode_entry(encode({.kind = kind, .check = ~0u, .distance = 7, .hash = ~0u}));
     EXPECT_TRUE(entry.is_invalid());
     EXPECT_EQ(entry.length, Sectors());
   }
@@ -80,7 +92,7 @@ TEST(LogMarker, NothingElseIsAMarker) {
   for (int kind = 0; kind < 256; ++kind) {
     bytes = encode(commit);
     bytes[15] = static_cast<std::byte>(kind);
-    EXPECT_EQ(decode_marker(bytes).has_value(), kind >= 1 && kind <= 4) << kind;
+    EXPECT_EQ(decode_marker(bytes).has_value(), kind >= 1 && kind <= 6) << kind;
   }
 }
 
@@ -102,16 +114,16 @@ TEST(LogMarker, ZerosCarryNoValidCheck) {
 }
 
 // The values are on disk: they must never change.
-TEST(LogMarker, BootHashIsFixed) {
-  EXPECT_EQ(hash_boot_id(""), 0xF29CE484222325u ^ 0xCBu);
+TEST(LogMarker, HashIsFixed) {
+  EXPECT_EQ(marker_hash(""), 0xF29CE484222325u ^ 0xCBu);
   // FNV-1a of "a" is 0xAF63DC4C8601EC8C, of "foobar" 0x85944171F73967E8.
-  EXPECT_EQ(hash_boot_id("a"), 0x63DC4C8601EC8Cu ^ 0xAFu);
-  EXPECT_EQ(hash_boot_id("foobar"), 0x944171F73967E8u ^ 0x85u);
+  EXPECT_EQ(marker_hash("a"), 0x63DC4C8601EC8Cu ^ 0xAFu);
+  EXPECT_EQ(marker_hash("foobar"), 0x944171F73967E8u ^ 0x85u);
 }
 
-TEST(LogMarker, BootHashTellsBootsApart) {
-  const auto one = hash_boot_id("9e1d2c5a-7f0b-4a11-9c3e-5b8f2f1f0a01");
-  const auto other = hash_boot_id("9e1d2c5a-7f0b-4a11-9c3e-5b8f2f1f0a02");
+TEST(LogMarker, HashTellsBootsApart) {
+  const auto one = marker_hash("9e1d2c5a-7f0b-4a11-9c3e-5b8f2f1f0a01");
+  const auto other = marker_hash("9e1d2c5a-7f0b-4a11-9c3e-5b8f2f1f0a02");
   EXPECT_NE(one, other);
   EXPECT_LT(one, uint64_t{1} << 56);
   EXPECT_LT(other, uint64_t{1} << 56);

@@ -16,6 +16,8 @@
 
 namespace obd::compat {
 
+inline constexpr uint64_t kGiB = uint64_t{1} << 30;  // what overlaybd calls a GB
+
 // exit(-1), as most of overlaybd's commands end when something failed.
 inline constexpr int kFailure = 255;
 

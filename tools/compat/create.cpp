@@ -12,8 +12,6 @@
 namespace obd::compat {
 namespace {
 
-constexpr uint64_t kGiB = uint64_t{1} << 30;
-
 struct CreateArguments {
   std::string parent_uuid;
   bool sparse = false;
