@@ -161,7 +161,7 @@ obd::Result<void> open_image() {
 int overlaybd_get_ready() noexcept { return guarded(open_image); }
 
 int overlaybd_after_fork() noexcept {
-  // The lock was taken by the process that has just exited.
+  // The locks were taken by the process that has just exited.
   return guarded([] { return server.image->refresh_lock_holder(); });
 }
 

@@ -248,7 +248,8 @@ Result<WritableLayer::Compaction> Image::compact_upper(const ReportProgress& rep
   return upper_->compact(report);
 }
 
-Result<void> Image::refresh_lock_holder() {
+Result<void> Image::refresh_lock_holder() const {
+  for (const auto& lower : lowers_) OBD_TRY(lower->blob().file().refresh_lock_holder());
   return upper_ ? upper_->refresh_lock_holder() : Result<void>();
 }
 

@@ -143,8 +143,8 @@ class Image {
   // As WritableLayer::compact(). Nobody else reads or writes meanwhile. The image is writable.
   Result<WritableLayer::Compaction> compact_upper(const ReportProgress& report);
 
-  // Names the calling process as the holder of the upper's lock, after a fork.
-  Result<void> refresh_lock_holder();
+  // Names the calling process as the holder of the layers' locks, after a fork.
+  Result<void> refresh_lock_holder() const;
 
   // Flushes and leaves a log that opens without doubt. Nothing may be called afterwards; the files
   // and the lock are held until the image is destroyed. An image destroyed without close() is as if

@@ -80,7 +80,7 @@ class File {
 
   // Names the calling process as the lock's holder: for a server that has forked since lock().
   // Does nothing when this File holds no lock.
-  [[nodiscard]] virtual Result<void> refresh_lock_holder() = 0;
+  [[nodiscard]] virtual Result<void> refresh_lock_holder() const = 0;
 
   // For a file that will take another one's place. Needs no privilege when the owner and the group
   // are already the given ones.

@@ -221,7 +221,7 @@ Result<void> PosixFile::lock(LockMode mode) {
   return {};
 }
 
-Result<void> PosixFile::refresh_lock_holder() {
+Result<void> PosixFile::refresh_lock_holder() const {
   const std::lock_guard guard(lock_mutex_);
   const pid_t pid = ::getpid();
   if (!held_lock_ || held_lock_->pid == pid) return {};
