@@ -248,6 +248,10 @@ Result<WritableLayer::Compaction> Image::compact_upper(const ReportProgress& rep
   return upper_->compact(report);
 }
 
+Result<void> Image::refuse_other_names(std::string_view what) const {
+  return upper_->refuse_other_names(what);
+}
+
 Result<void> Image::refresh_lock_holder() const {
   for (const auto& lower : lowers_) OBD_TRY(lower->blob().file().refresh_lock_holder());
   return upper_ ? upper_->refresh_lock_holder() : Result<void>();

@@ -18,6 +18,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/progress.h"
@@ -139,6 +140,9 @@ class Image {
 
   [[nodiscard]] Result<std::vector<LayerInfo>> layers() const;
   [[nodiscard]] ImageStats stats() const;
+
+  // As WritableLayer::refuse_other_names(); the image has an upper.
+  Result<void> refuse_other_names(std::string_view what) const;
 
   // As WritableLayer::compact(). Nobody else reads or writes meanwhile. The image is writable.
   Result<WritableLayer::Compaction> compact_upper(const ReportProgress& report);

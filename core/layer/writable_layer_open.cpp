@@ -81,6 +81,13 @@ Result<void> WritableLayer::load(const std::string& data_path) {
   if (is_same_file(index_info_, data_info)) {
     return fail(EINVAL, "{}: data and index of the upper are the same file", data_->path());
   }
+  for (const FileInfo& info : {data_info, index_info_}) {
+    if (info.links <= 1) continue;
+    warnings_.push_back(fmt::format(
+        "{}: has {} names (hard links): images that use different ones overwrite each other's "
+        "data; give each files of its own (cp --reflink=auto)",
+        info.inode == data_info.inode ? data_->path() : index_path_, info.links));
+  }
   if (kind_ == UpperKind::sparse) granularity_ = choose_granularity(data_info.block_size);
   tail_ =
       Sectors::floor(align_up(std::max<uint64_t>(data_info.size, lsmt::kHeaderSize), kBlockSize));
