@@ -1,5 +1,6 @@
 #include "core/image/config.h"
 
+#include <functional>
 #include <nlohmann/json.hpp>
 
 namespace obd {
@@ -78,6 +79,27 @@ Result<void> write_config(FileSystem& fs, const std::string& path, const Json& j
                 path);
   }
   return replace_file(fs, path, text);
+}
+
+// The lock is on the file that will be replaced. Who comes second either does not get it, or has
+// locked a file that is the config no longer.
+Result<std::unique_ptr<File>> lock_config(FileSystem& fs, const std::string& path) {
+  OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_write));
+  OBD_TRY(file->lock(LockMode::exclusive));
+  OBD_TRY_ASSIGN(const FileInfo locked, file->info());
+  OBD_TRY_ASSIGN(const auto current, fs.open(path, Access::read_only));
+  OBD_TRY_ASSIGN(const FileInfo named, current->info());
+  if (locked.device == named.device && locked.inode == named.inode) return file;
+  return fail(EBUSY, "{}: has been replaced meanwhile; it was left as it is now", path);
+}
+
+Result<void> edit_config(FileSystem& fs, const ImageConfig& seen,
+                         const std::function<Result<void>(Json&)>& change) {
+  OBD_TRY_ASSIGN(const auto lock, lock_config(fs, seen.path));
+  OBD_TRY(refuse_changed_config(fs, seen));
+  OBD_TRY_ASSIGN(Json json, parse(fs, seen.path));
+  OBD_TRY(change(json));
+  return write_config(fs, seen.path, json);
 }
 
 Result<void> refuse_turbo_oci(const Json& layer, const std::string& where) {
@@ -238,35 +260,39 @@ Result<void> save_config(FileSystem& fs, const ImageConfig& config) {
   return write_config(fs, config.path, json);
 }
 
-Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
-                                   const std::optional<UpperConfig>& next) {
-  OBD_TRY_ASSIGN(Json json, parse(fs, path));
-  OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", path + ": upper"));
-  if (json["lowers"].is_null()) json["lowers"] = Json::array();
-  Json& lowers = json["lowers"];
-  // An acceleration layer stays the topmost entry, which is how it is told from the others.
-  const bool accelerated = !lowers.empty() && has_acceleration_layer(json);
-  lowers.insert(accelerated ? lowers.end() - 1 : lowers.end(), Json{{"file", data}});
-  if (next) {
-    json["upper"] = {{"data", next->data}, {"index", next->index}};
-  } else {
-    json.erase("upper");
-  }
-  return write_config(fs, path, json);
+Result<void> refuse_changed_config(FileSystem& fs, const ImageConfig& seen) {
+  OBD_TRY_ASSIGN(const ImageConfig now, load_config(fs, seen.path));
+  if (now.lowers == seen.lowers && now.upper == seen.upper) return {};
+  return fail(EBUSY, "{}: its layers have changed meanwhile; it was left as it is now", seen.path);
 }
 
-Result<void> replace_lowers(FileSystem& fs, const std::string& path, LowerRange range,
+Result<void> turn_upper_into_lower(FileSystem& fs, const ImageConfig& seen,
+                                   const std::optional<UpperConfig>& next) {
+  return edit_config(fs, seen, [&](Json& json) -> Result<void> {
+    OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", seen.path + ": upper"));
+    if (json["lowers"].is_null()) json["lowers"] = Json::array();
+    Json& lowers = json["lowers"];
+    // An acceleration layer stays the topmost entry, which is how it is told from the others.
+    const bool accelerated = !lowers.empty() && has_acceleration_layer(json);
+    lowers.insert(accelerated ? lowers.end() - 1 : lowers.end(), Json{{"file", data}});
+    if (next) {
+      json["upper"] = {{"data", next->data}, {"index", next->index}};
+    } else {
+      json.erase("upper");
+    }
+    return {};
+  });
+}
+
+Result<void> replace_lowers(FileSystem& fs, const ImageConfig& seen, LowerRange range,
                             const std::string& lower) {
-  OBD_TRY_ASSIGN(Json json, parse(fs, path));
-  Json& lowers = json["lowers"];
-  if (range.first > range.last || range.last >= lowers.size()) {
-    return fail(EINVAL, "{}: has no lowers {} to {}: it has changed meanwhile", path, range.first,
-                range.last);
-  }
-  lowers[range.first] = Json{{"file", lower}};
-  const auto first = lowers.begin() + static_cast<ptrdiff_t>(range.first);
-  lowers.erase(first + 1, lowers.begin() + static_cast<ptrdiff_t>(range.last) + 1);
-  return write_config(fs, path, json);
+  return edit_config(fs, seen, [&](Json& json) -> Result<void> {
+    Json& lowers = json["lowers"];
+    lowers[range.first] = Json{{"file", lower}};
+    const auto first = lowers.begin() + static_cast<ptrdiff_t>(range.first);
+    lowers.erase(first + 1, lowers.begin() + static_cast<ptrdiff_t>(range.last) + 1);
+    return {};
+  });
 }
 
 }  // namespace obd
