@@ -352,6 +352,7 @@ Result<void> WritableLayer::seal() {
     trailer.flags = lsmt::kFlagData | lsmt::kFlagSealed | (header_.flags & lsmt::kFlagSparse);
     trailer.index_offset = index_offset;
     trailer.index_size = index_.extent_count();
+    trailer.has_log = false;
     OBD_TRY(data_->write_at(lsmt::encode_header(trailer), offset));
     OBD_TRY(data_->truncate(offset + lsmt::kHeaderSize));
     ++syncs_;

@@ -99,6 +99,13 @@ Result<void> WritableLayer::load(const std::string& data_path) {
     scan_.foreign = true;
     scan_.must_rewrite = true;
     data_dirty_ = true;
+    if (header_.has_log) {
+      scan_.losses.push_back(fmt::format(
+          "{}: is empty, but the index log of {} never was: the trims and zeros that it held are "
+          "forgotten, so older data of the layers below may show; restore it from a copy",
+          index_path_, data_->path()));
+      warnings_.push_back(scan_.losses.back());
+    }
     OBD_TRY(adopt_allocated_ranges());
   } else {
     OBD_TRY(load_log(std::move(log_file)));
@@ -184,6 +191,13 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   bounds.data_size = data_info.size;
   bounds.disk_end = Sectors::floor(virtual_size_);
   OBD_TRY(replay_log(*log_file, bounds, scan_, index_));
+  if (kind_ == UpperKind::append && index_info_.size == lsmt::kHeaderSize &&
+      data_info.size > lsmt::kHeaderSize) {
+    scan_.losses.push_back(
+        fmt::format("{}: has no records, so nothing names the {} bytes of data in {}: what was "
+                    "written is lost unless there is a copy of the index log",
+                    index_path_, data_info.size - lsmt::kHeaderSize, data_->path()));
+  }
   warnings_.insert(warnings_.end(), scan_.warnings.begin(), scan_.warnings.end());
   warnings_.insert(warnings_.end(), scan_.losses.begin(), scan_.losses.end());
 
