@@ -31,7 +31,9 @@
 
 namespace {
 
-constexpr uint32_t kMinimumBlock = 512;
+// Requests of any length are served, and a client that asks libnbd for strict alignment must not be
+// refused them (e2fsck through nbdfuse writes two bytes of a superblock).
+constexpr uint32_t kMinimumBlock = 1;
 constexpr uint32_t kPreferredBlock = obd::kBlockSize;
 constexpr uint32_t kMaximumBlock = 32U << 20;
 
