@@ -153,6 +153,9 @@ obd::Result<void> open_image() {
   }
   if (!image) return std::unexpected(image.error());
   server.image = std::move(*image);
+  for (const std::string& warning : server.image->config().warnings) {
+    nbdkit_error("warning: %s", warning.c_str());
+  }
   OBD_TRY_ASSIGN(const auto layers, server.image->layers());
   for (const obd::LayerInfo& layer : layers) {
     for (const std::string& warning : layer.warnings) nbdkit_error("warning: %s", warning.c_str());

@@ -3,6 +3,11 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "core/format/foreign.h"
+#include "core/format/lsmt.h"
+#include "core/format/tar.h"
+#include "core/format/zfile.h"
+
 namespace obd {
 namespace {
 
@@ -19,15 +24,39 @@ constexpr std::array<const char*, 4> kTurboOciKeys = {"targetFile", "targetDiges
 constexpr std::array<const char*, 3> kLayerNames = {"overlaybd.commit", ".commit",
                                                     "overlaybd.sealed"};
 
+constexpr const char* kLayerAdvice =
+    "a layer is served by naming it in the lowers of a config (obd create DIR --lower)";
+
+Result<void> refuse_other_files(std::span<const std::byte> start, const std::string& path) {
+  if (const char* format = foreign_format(start)) {
+    return fail(EINVAL,
+                "{}: is {}, not an image's config: make it a raw disk (qemu-img convert -O raw) "
+                "and that a layer (obd import)",
+                path, format);
+  }
+  const bool is_lsmt = lsmt::has_magic(start);
+  if (is_lsmt && start.size() >= lsmt::kHeaderSize) {
+    const auto header = lsmt::decode_header(start.first<lsmt::kHeaderSize>(), path);
+    if (header && header->is_header() && !header->is_sealed()) {
+      return fail(EINVAL, "{}: is {}, not an image's config: name the config that lists it ({})",
+                  path, header->is_data() ? "a layer's data file" : "the index of a writable layer",
+                  kConfigName);
+    }
+  }
+  if (is_lsmt || zfile::has_magic(start) || tar::looks_like_tar(start)) {
+    return fail(EINVAL, "{}: is a layer, not an image's config; {}", path, kLayerAdvice);
+  }
+  return {};
+}
+
 Result<Json> parse(FileSystem& fs, const std::string& path) {
   const auto text = read_whole(fs, path, kMaxConfigSize);
   if (!text && text.error().code == EFBIG) {
-    return fail(EINVAL,
-                "{}: too large for an image's config, which has at most {} bytes; a layer is "
-                "served by naming it in the lowers of a config",
-                path, kMaxConfigSize);
+    return fail(EINVAL, "{}: too large for an image's config, which has at most {} bytes; {}", path,
+                kMaxConfigSize, kLayerAdvice);
   }
   if (!text) return std::unexpected<Error>(text.error());
+  OBD_TRY(refuse_other_files(std::as_bytes(std::span(*text)), path));
   bool too_deep = false;
   const auto watch_depth = [&](int depth, Json::parse_event_t, const Json&) {
     too_deep = too_deep || depth > kMaxConfigDepth;
@@ -40,7 +69,10 @@ Result<Json> parse(FileSystem& fs, const std::string& path) {
                   kMaxConfigDepth);
     }
     if (!json.is_object()) {
-      return fail(EINVAL, "{}: the config is {}, not a JSON object", path, json.type_name());
+      return fail(EINVAL,
+                  "{}: the config is {}, not a JSON object, as {{\"lowers\": [...], \"upper\": "
+                  "{{...}}}} is",
+                  path, json.type_name());
     }
     return json;
   } catch (const Json::parse_error& error) {
@@ -182,7 +214,14 @@ Result<void> read_upper(const Json& json, ImageConfig& config) {
   OBD_TRY(refuse_turbo_oci(*upper, where));
   OBD_TRY_ASSIGN(const std::string data, text_of(*upper, "data", where));
   OBD_TRY_ASSIGN(const std::string index, text_of(*upper, "index", where));
-  if (data.empty() || index.empty()) return {};
+  if (data.empty() && index.empty()) return {};
+  if (data.empty() || index.empty()) {
+    config.warnings.push_back(
+        fmt::format("{}: upper names no {} file, only {}, so the image has no upper and cannot be "
+                    "written to",
+                    config.path, data.empty() ? "data" : "index", data.empty() ? index : data));
+    return {};
+  }
   config.upper = UpperConfig{resolve(data, config.path), resolve(index, config.path)};
   return {};
 }

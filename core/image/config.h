@@ -32,6 +32,7 @@ struct ImageConfig {
   std::vector<std::string> lowers;  // files, bottom first, as paths that can be opened
   std::optional<UpperConfig> upper;
   std::string result_file;            // where opening reports success or its error; empty: nowhere
+  std::vector<std::string> warnings;  // what a person should know although the config is accepted
 };
 
 // The file that a user's PATH names: a folder stands for the config.v1.json that it holds.

@@ -88,7 +88,9 @@ Result<void> Image::open_layers(const OpenOptions& options) {
                 config_.path, config_.lowers.size(), kMaxLowers);
   }
   if (config_.lowers.empty() && !config_.upper) {
-    return fail(EINVAL, "{}: the image has neither lowers nor an upper", config_.path);
+    std::string sentence = config_.path + ": the image has neither lowers nor an upper";
+    for (const std::string& warning : config_.warnings) sentence += "; " + warning;
+    return fail(EINVAL, "{}", sentence);
   }
   const auto cache =
       options.cache ? options.cache : std::make_shared<BlockCache>(BlockCache::kDefaultCapacity);

@@ -280,5 +280,18 @@ TEST_F(Config, OneEditorAtATime) {
   EXPECT_EQ(second.error().code, EBUSY);
 }
 
+TEST_F(Config, HalfAnUpperIsNamed) {
+  for (const auto& [upper, missing] : {std::pair(R"({"data": "d"})", "no index file"),
+                                       std::pair(R"({"index": "i"})", "no data file")}) {
+    const ImageConfig half =
+        load_config(posix_file_system(), config(fmt::format(R"({{"upper": {}}})", upper))).value();
+    ASSERT_EQ(half.warnings.size(), 1U);
+    EXPECT_TRUE(mentions(half.warnings.front(), {missing, "config.v1.json"}));
+    const auto opened = Image::open(posix_file_system(), half, {});
+    ASSERT_FALSE(opened);
+    EXPECT_TRUE(mentions(opened.error().message, {"neither lowers nor an upper", missing}));
+  }
+}
+
 }  // namespace
 }  // namespace obd::interop
