@@ -355,6 +355,13 @@ Result<void> WritableLayer::seal() {
     trailer.has_log = false;
     OBD_TRY(data_->write_at(lsmt::encode_header(trailer), offset));
     OBD_TRY(data_->truncate(offset + lsmt::kHeaderSize));
+    if (header_.has_log) {
+      // The mark is about a log that is to be removed; readers do not mind when a crash keeps it.
+      lsmt::Header header = header_;
+      header.has_log = false;
+      const auto bytes = lsmt::encode_header(header);
+      OBD_TRY(data_->write_at(std::span(bytes).first(kSectorSize), 0));
+    }
     ++syncs_;
     return data_->sync();
   };
