@@ -53,7 +53,7 @@ Result<void> refuse_other_files(const Blob& blob) {
   std::array<std::byte, lsmt::kHeaderSize> start{};
   OBD_TRY_ASSIGN(const size_t got, blob.read_at(start, 0));
   const std::string& path = blob.path();
-  if (got == 0) return fail(EINVAL, "{}: is empty, so it is no layer", path);
+  if (got == 0) return fail(EINVAL, "{}: is empty: 0 bytes are no layer", path);
   if (const char* format = foreign_format(std::span(start).first(got))) {
     return fail(EINVAL,
                 "{}: is {}, not a layer: make it a raw disk (qemu-img convert -O raw) and that a "
@@ -64,8 +64,10 @@ Result<void> refuse_other_files(const Blob& blob) {
   const auto header = lsmt::decode_header(start, path);
   if (!header || !header->is_header()) return {};
   if (!header->is_data()) {
-    return fail(EINVAL, "{}: is the index of a writable layer: name its image's config instead",
-                path);
+    return fail(EINVAL,
+                "{}: header: flags {:#x} are those of the index of a writable layer: name its "
+                "image's config instead",
+                path, header->flags);
   }
   if (header->is_sealed()) return {};
   // One that was sealed in place kept its header.
@@ -74,10 +76,12 @@ Result<void> refuse_other_files(const Blob& blob) {
     OBD_TRY(read_exactly(blob, end, blob.size() - lsmt::kHeaderSize));
   }
   if (lsmt::has_magic(end)) return {};
-  return fail(EINVAL,
-              "{}: has no trailer, so it is the data file of a writable layer, whose image's "
-              "config is to be named instead; or a sealed layer that was cut off",
-              path);
+  return fail(
+      EINVAL,
+      "{}: {} bytes without a trailer at the end, whose magic number is missing: either the "
+      "data file of a writable layer, whose image's config is to be named instead, or a "
+      "sealed layer that was cut off",
+      path, blob.size());
 }
 
 }  // namespace

@@ -27,9 +27,9 @@ echo '[]' >list.json
 for command in info check map; do
   expect_fail 1 'disk.qcow2: is a qcow2 image, not a layer: .*qemu-img convert.*obd import' \
     obd $command disk.qcow2
-  expect_fail 1 'writable_data: has no trailer.*config is to be named' \
+  expect_fail 1 'writable_data: 4096 bytes without a trailer .*config is to be named' \
     obd $command given/writable_data
-  expect_fail 1 'writable_index: is the index of a writable layer.*config' \
+  expect_fail 1 'writable_index: header: flags 0x1 are those of the index of a writable layer: .*config' \
     obd $command given/writable_index
   expect_fail 1 'nothing: is empty' obd $command nothing
   expect_fail 1 'list.json: the config is array, not a JSON object, as \{"lowers"' \
