@@ -21,7 +21,12 @@ qemu_io "$uri" "${writes[@]}" 'write -P 9 1M 1M'
 stop_nbdkit
 read_disk small/disk expected.raw
 
-files() { find small -type f ! -name filler -printf '%p %s\n' | sort; }
+fill() { head -c 64M /dev/zero >small/filler 2>/dev/null || true; }
+# Names and sizes; the log may have grown by the marker of a session.
+files() {
+  find small -type f ! -name filler \( -name writable_index -printf '%p\n' -o -printf '%p %s\n' \) |
+    sort
+}
 config() { cat small/disk/config.v1.json; }
 
 writers=('commit small/disk -o small/changes.lsmt' 'commit small/disk -o small/changes.z -z zstd'
@@ -42,7 +47,8 @@ expect_no_space() {
     grep -q 'No space left on device' said || fail "$command said: $(<said)"
   fi
   [[ $(config) == "$config_before" ]] || fail "$command changed the config"
-  [[ $command == compact* || $(files) == "$before" ]] ||
+  # A sparse file may be longer by a hole that nothing names: resizing makes room first.
+  [[ $command == compact* || $command == resize* || $(files) == "$before" ]] ||
     fail "$command left: $(diff <(echo "$before") <(files))"
   [[ $(files | wc -l) == $(wc -l <<<"$before") ]] || fail "$command left a file: $(files)"
   obd check small/disk >/dev/null
@@ -51,13 +57,15 @@ expect_no_space() {
 
 # Filled to the last page; then so that they fail on the way.
 for free in 0 16; do
-  head -c 64M /dev/zero >small/filler 2>/dev/null || true
+  fill
   truncate -s -${free}K small/filler
   for command in "${writers[@]}"; do expect_no_space "$command"; done
   rm small/filler
 done
-head -c 64M /dev/zero >small/filler 2>/dev/null || true
-for command in "${changers[@]}"; do expect_no_space "$command"; done
+for command in "${changers[@]}"; do
+  fill
+  expect_no_space "$command"
+done
 rm small/filler
 
 # Once there is space, each goes through: nothing is in the way.
