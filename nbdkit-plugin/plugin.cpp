@@ -31,7 +31,9 @@
 
 namespace {
 
-constexpr uint32_t kMinimumBlock = 512;
+// Requests of any length are served, and a client that asks libnbd for strict alignment must not be
+// refused them (e2fsck through nbdfuse writes two bytes of a superblock).
+constexpr uint32_t kMinimumBlock = 1;
 constexpr uint32_t kPreferredBlock = obd::kBlockSize;
 constexpr uint32_t kMaximumBlock = 32U << 20;
 
@@ -151,6 +153,9 @@ obd::Result<void> open_image() {
   }
   if (!image) return std::unexpected(image.error());
   server.image = std::move(*image);
+  for (const std::string& warning : server.image->config().warnings) {
+    nbdkit_error("warning: %s", warning.c_str());
+  }
   OBD_TRY_ASSIGN(const auto layers, server.image->layers());
   for (const obd::LayerInfo& layer : layers) {
     for (const std::string& warning : layer.warnings) nbdkit_error("warning: %s", warning.c_str());
@@ -161,7 +166,7 @@ obd::Result<void> open_image() {
 int overlaybd_get_ready() noexcept { return guarded(open_image); }
 
 int overlaybd_after_fork() noexcept {
-  // The lock was taken by the process that has just exited.
+  // The locks were taken by the process that has just exited.
   return guarded([] { return server.image->refresh_lock_holder(); });
 }
 

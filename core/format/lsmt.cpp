@@ -31,6 +31,10 @@ constexpr size_t kParentUuidAt = 93;
 constexpr size_t kVersionAt = 132;
 constexpr size_t kSubVersionAt = 133;
 constexpr size_t kUserTagAt = 134;
+// Behind overlaybd's fields, which it ignores, and in the first sector with them.
+constexpr size_t kLogMarkAt = 504;
+
+constexpr std::string_view kLogMark = "OBD-LOG1";
 
 constexpr uint32_t kStructSize = 390;
 constexpr size_t kUuidTextSize = 36;
@@ -68,6 +72,7 @@ std::array<std::byte, kHeaderSize> encode_header(const Header& header) {
   out[kVersionAt] = std::byte{1};
   out[kSubVersionAt] = std::byte{1};
   put_text(kUserTagAt, std::string_view(header.user_tag).substr(0, kMaxTagSize));
+  if (header.has_log) put_text(kLogMarkAt, kLogMark);
   return out;
 }
 
@@ -95,6 +100,7 @@ Result<Header> decode_header(std::span<const std::byte, kHeaderSize> bytes,
   const auto tag_end = std::find(tag.begin(), tag.end(), std::byte{0});
   header.user_tag.assign(reinterpret_cast<const char*>(tag.data()),
                          static_cast<size_t>(tag_end - tag.begin()));
+  header.has_log = std::memcmp(bytes.data() + kLogMarkAt, kLogMark.data(), kLogMark.size()) == 0;
   return header;
 }
 

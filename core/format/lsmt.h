@@ -52,6 +52,9 @@ struct Header {
   Uuid uuid;
   Uuid parent_uuid;
   std::string user_tag;  // commit message, at most kMaxTagSize bytes
+  // Of a sparse data file: its index log was there from the start, as overlaybd's never is, so an
+  // empty one has lost what it held.
+  bool has_log = false;
 
   [[nodiscard]] bool is_header() const { return (flags & kFlagHeader) != 0; }
   [[nodiscard]] bool is_data() const { return (flags & kFlagData) != 0; }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <utility>
 
 #include "core/image/config.h"
 #include "core/image/image.h"
@@ -71,6 +73,24 @@ void check_upper(FileSystem& fs, const ImageConfig& config, uint64_t lowers_size
   check_parent(upper.header(), config.upper->data, below, report);
 }
 
+// Harmless, as the upper one hides the lower, but hardly what somebody meant.
+Result<void> check_repeated_lowers(FileSystem& fs, const ImageConfig& config, CheckReport& report) {
+  std::map<std::pair<uint64_t, uint64_t>, size_t> seen;  // device and inode
+  for (size_t i = 0; i < config.lowers.size(); ++i) {
+    const auto file = fs.open(config.lowers[i], Access::read_only);
+    if (!file) continue;  // that is among the findings
+    OBD_TRY_ASSIGN(const FileInfo info, (*file)->info());
+    const auto [first, is_new] = seen.try_emplace({info.device, info.inode}, i);
+    if (is_new) continue;
+    report.findings.push_back(
+        {false,
+         fmt::format("{}: lowers[{}] {} is the same file as lowers[{}]: a layer belongs into "
+                     "a stack once",
+                     config.path, i, config.lowers[i], first->second)});
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<bool> is_config_file(FileSystem& fs, const std::string& path) {
@@ -80,7 +100,7 @@ Result<bool> is_config_file(FileSystem& fs, const std::string& path) {
   for (size_t i = 0; i < got; ++i) {
     const char c = static_cast<char>(start[i]);
     if (c == ' ' || c == '\t' || c == '\n' || c == '\r') continue;
-    return c == '{';
+    return c == '{' || c == '[';
   }
   return false;
 }
@@ -99,6 +119,7 @@ Result<CheckReport> check_image_or_layer(FileSystem& fs, const std::string& path
     add_error(config.error(), report);
     return report;
   }
+  add_warnings(config->warnings, report);
   if (config->lowers.empty() && !config->upper) {
     report.findings.push_back(
         {true, fmt::format("{}: the image has neither lowers nor an upper", path)});
@@ -120,6 +141,7 @@ Result<CheckReport> check_image_or_layer(FileSystem& fs, const std::string& path
     below = layer->trailer().uuid;
     if (layer->trailer().virtual_size != 0) lowers_size = layer->trailer().virtual_size;
   }
+  OBD_TRY(check_repeated_lowers(fs, *config, report));
   if (config->upper) check_upper(fs, *config, lowers_size, below, force_share, report);
 
   // Each part is right; what is left is whether they make an image together.

@@ -28,7 +28,8 @@ struct CheckReport {
 // an image that is in use; what it finds may be a moment between two states.
 Result<CheckReport> check_image_or_layer(FileSystem& fs, const std::string& path, bool force_share);
 
-// True when a file holds JSON rather than a layer, as far as its first character tells.
+// True when a file holds JSON (an object or, wrongly, an array) rather than a layer, as far as its
+// first character tells.
 Result<bool> is_config_file(FileSystem& fs, const std::string& path);
 
 }  // namespace obd

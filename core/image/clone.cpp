@@ -66,6 +66,7 @@ Result<Source> open_source(FileSystem& fs, const std::string& path) {
   }
   OBD_TRY_ASSIGN(source.upper,
                  WritableLayer::open(fs, config.upper->data, config.upper->index, options));
+  OBD_TRY(refuse_changed_config(fs, config));
   OBD_TRY(Image::open(fs, config, {.access = Access::read_only, .force_share = true}));
   return source;
 }

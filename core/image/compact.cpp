@@ -77,6 +77,7 @@ Result<CompactReport> compact_image(FileSystem& fs, const std::string& config_pa
                 config_path);
   }
   OBD_TRY_ASSIGN(const auto image, Image::open(fs, config, {.access = Access::read_write}));
+  OBD_TRY(image->refuse_other_names("compacting it"));
   const auto describe_upper = [&]() -> Result<LayerInfo> {
     OBD_TRY_ASSIGN(auto layers, image->layers());
     return std::move(layers.back());

@@ -1,6 +1,12 @@
 #include "core/image/config.h"
 
+#include <functional>
 #include <nlohmann/json.hpp>
+
+#include "core/format/foreign.h"
+#include "core/format/lsmt.h"
+#include "core/format/tar.h"
+#include "core/format/zfile.h"
 
 namespace obd {
 namespace {
@@ -18,15 +24,39 @@ constexpr std::array<const char*, 4> kTurboOciKeys = {"targetFile", "targetDiges
 constexpr std::array<const char*, 3> kLayerNames = {"overlaybd.commit", ".commit",
                                                     "overlaybd.sealed"};
 
+constexpr const char* kLayerAdvice =
+    "a layer is served by naming it in the lowers of a config (obd create DIR --lower)";
+
+Result<void> refuse_other_files(std::span<const std::byte> start, const std::string& path) {
+  if (const char* format = foreign_format(start)) {
+    return fail(EINVAL,
+                "{}: is {}, not an image's config: make it a raw disk (qemu-img convert -O raw) "
+                "and that a layer (obd import)",
+                path, format);
+  }
+  const bool is_lsmt = lsmt::has_magic(start);
+  if (is_lsmt && start.size() >= lsmt::kHeaderSize) {
+    const auto header = lsmt::decode_header(start.first<lsmt::kHeaderSize>(), path);
+    if (header && header->is_header() && !header->is_sealed()) {
+      return fail(EINVAL, "{}: is {}, not an image's config: name the config that lists it ({})",
+                  path, header->is_data() ? "a layer's data file" : "the index of a writable layer",
+                  kConfigName);
+    }
+  }
+  if (is_lsmt || zfile::has_magic(start) || tar::looks_like_tar(start)) {
+    return fail(EINVAL, "{}: is a layer, not an image's config; {}", path, kLayerAdvice);
+  }
+  return {};
+}
+
 Result<Json> parse(FileSystem& fs, const std::string& path) {
   const auto text = read_whole(fs, path, kMaxConfigSize);
   if (!text && text.error().code == EFBIG) {
-    return fail(EINVAL,
-                "{}: too large for an image's config, which has at most {} bytes; a layer is "
-                "served by naming it in the lowers of a config",
-                path, kMaxConfigSize);
+    return fail(EINVAL, "{}: too large for an image's config, which has at most {} bytes; {}", path,
+                kMaxConfigSize, kLayerAdvice);
   }
   if (!text) return std::unexpected<Error>(text.error());
+  OBD_TRY(refuse_other_files(std::as_bytes(std::span(*text)), path));
   bool too_deep = false;
   const auto watch_depth = [&](int depth, Json::parse_event_t, const Json&) {
     too_deep = too_deep || depth > kMaxConfigDepth;
@@ -39,7 +69,10 @@ Result<Json> parse(FileSystem& fs, const std::string& path) {
                   kMaxConfigDepth);
     }
     if (!json.is_object()) {
-      return fail(EINVAL, "{}: the config is {}, not a JSON object", path, json.type_name());
+      return fail(EINVAL,
+                  "{}: the config is {}, not a JSON object, as {{\"lowers\": [...], \"upper\": "
+                  "{{...}}}} is",
+                  path, json.type_name());
     }
     return json;
   } catch (const Json::parse_error& error) {
@@ -78,6 +111,27 @@ Result<void> write_config(FileSystem& fs, const std::string& path, const Json& j
                 path);
   }
   return replace_file(fs, path, text);
+}
+
+// The lock is on the file that will be replaced. Who comes second either does not get it, or has
+// locked a file that is the config no longer.
+Result<std::unique_ptr<File>> lock_config(FileSystem& fs, const std::string& path) {
+  OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_write));
+  OBD_TRY(file->lock(LockMode::exclusive));
+  OBD_TRY_ASSIGN(const FileInfo locked, file->info());
+  OBD_TRY_ASSIGN(const auto current, fs.open(path, Access::read_only));
+  OBD_TRY_ASSIGN(const FileInfo named, current->info());
+  if (locked.device == named.device && locked.inode == named.inode) return file;
+  return fail(EBUSY, "{}: has been replaced meanwhile; it was left as it is now", path);
+}
+
+Result<void> edit_config(FileSystem& fs, const ImageConfig& seen,
+                         const std::function<Result<void>(Json&)>& change) {
+  OBD_TRY_ASSIGN(const auto lock, lock_config(fs, seen.path));
+  OBD_TRY(refuse_changed_config(fs, seen));
+  OBD_TRY_ASSIGN(Json json, parse(fs, seen.path));
+  OBD_TRY(change(json));
+  return write_config(fs, seen.path, json);
 }
 
 Result<void> refuse_turbo_oci(const Json& layer, const std::string& where) {
@@ -160,7 +214,14 @@ Result<void> read_upper(const Json& json, ImageConfig& config) {
   OBD_TRY(refuse_turbo_oci(*upper, where));
   OBD_TRY_ASSIGN(const std::string data, text_of(*upper, "data", where));
   OBD_TRY_ASSIGN(const std::string index, text_of(*upper, "index", where));
-  if (data.empty() || index.empty()) return {};
+  if (data.empty() && index.empty()) return {};
+  if (data.empty() || index.empty()) {
+    config.warnings.push_back(
+        fmt::format("{}: upper names no {} file, only {}, so the image has no upper and cannot be "
+                    "written to",
+                    config.path, data.empty() ? "data" : "index", data.empty() ? index : data));
+    return {};
+  }
   config.upper = UpperConfig{resolve(data, config.path), resolve(index, config.path)};
   return {};
 }
@@ -238,35 +299,39 @@ Result<void> save_config(FileSystem& fs, const ImageConfig& config) {
   return write_config(fs, config.path, json);
 }
 
-Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
-                                   const std::optional<UpperConfig>& next) {
-  OBD_TRY_ASSIGN(Json json, parse(fs, path));
-  OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", path + ": upper"));
-  if (json["lowers"].is_null()) json["lowers"] = Json::array();
-  Json& lowers = json["lowers"];
-  // An acceleration layer stays the topmost entry, which is how it is told from the others.
-  const bool accelerated = !lowers.empty() && has_acceleration_layer(json);
-  lowers.insert(accelerated ? lowers.end() - 1 : lowers.end(), Json{{"file", data}});
-  if (next) {
-    json["upper"] = {{"data", next->data}, {"index", next->index}};
-  } else {
-    json.erase("upper");
-  }
-  return write_config(fs, path, json);
+Result<void> refuse_changed_config(FileSystem& fs, const ImageConfig& seen) {
+  OBD_TRY_ASSIGN(const ImageConfig now, load_config(fs, seen.path));
+  if (now.lowers == seen.lowers && now.upper == seen.upper) return {};
+  return fail(EBUSY, "{}: its layers have changed meanwhile; it was left as it is now", seen.path);
 }
 
-Result<void> replace_lowers(FileSystem& fs, const std::string& path, LowerRange range,
+Result<void> turn_upper_into_lower(FileSystem& fs, const ImageConfig& seen,
+                                   const std::optional<UpperConfig>& next) {
+  return edit_config(fs, seen, [&](Json& json) -> Result<void> {
+    OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", seen.path + ": upper"));
+    if (json["lowers"].is_null()) json["lowers"] = Json::array();
+    Json& lowers = json["lowers"];
+    // An acceleration layer stays the topmost entry, which is how it is told from the others.
+    const bool accelerated = !lowers.empty() && has_acceleration_layer(json);
+    lowers.insert(accelerated ? lowers.end() - 1 : lowers.end(), Json{{"file", data}});
+    if (next) {
+      json["upper"] = {{"data", next->data}, {"index", next->index}};
+    } else {
+      json.erase("upper");
+    }
+    return {};
+  });
+}
+
+Result<void> replace_lowers(FileSystem& fs, const ImageConfig& seen, LowerRange range,
                             const std::string& lower) {
-  OBD_TRY_ASSIGN(Json json, parse(fs, path));
-  Json& lowers = json["lowers"];
-  if (range.first > range.last || range.last >= lowers.size()) {
-    return fail(EINVAL, "{}: has no lowers {} to {}: it has changed meanwhile", path, range.first,
-                range.last);
-  }
-  lowers[range.first] = Json{{"file", lower}};
-  const auto first = lowers.begin() + static_cast<ptrdiff_t>(range.first);
-  lowers.erase(first + 1, lowers.begin() + static_cast<ptrdiff_t>(range.last) + 1);
-  return write_config(fs, path, json);
+  return edit_config(fs, seen, [&](Json& json) -> Result<void> {
+    Json& lowers = json["lowers"];
+    lowers[range.first] = Json{{"file", lower}};
+    const auto first = lowers.begin() + static_cast<ptrdiff_t>(range.first);
+    lowers.erase(first + 1, lowers.begin() + static_cast<ptrdiff_t>(range.last) + 1);
+    return {};
+  });
 }
 
 }  // namespace obd

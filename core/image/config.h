@@ -24,13 +24,15 @@ inline constexpr std::string_view kUpperIndexName = "writable_index";
 struct UpperConfig {
   std::string data;
   std::string index;
+  bool operator==(const UpperConfig&) const = default;
 };
 
 struct ImageConfig {
   std::string path;                 // of the config file itself
   std::vector<std::string> lowers;  // files, bottom first, as paths that can be opened
   std::optional<UpperConfig> upper;
-  std::string result_file;  // where opening reports success or its error; empty: nowhere
+  std::string result_file;            // where opening reports success or its error; empty: nowhere
+  std::vector<std::string> warnings;  // what a person should know although the config is accepted
 };
 
 // The file that a user's PATH names: a folder stands for the config.v1.json that it holds.
@@ -55,9 +57,16 @@ Result<void> refuse_image_file(FileSystem& fs, const ImageConfig& config, const 
 Result<std::string> name_in_config(FileSystem& fs, const std::string& file,
                                    const std::string& config_path);
 
-// Rewrites a config that load_config accepts: its upper's data file becomes the topmost lower, and
-// `next`, whose paths are written as given, the upper. All other keys stay.
-Result<void> turn_upper_into_lower(FileSystem& fs, const std::string& path,
+// Whoever changes a config says what it has seen in it, as load_config gave it. When the lowers or
+// the upper in the file are others by now, that is EBUSY and nothing changes. Comparing and
+// replacing is one step for all who go through here: the file is locked meanwhile.
+
+// The comparison alone, for who has just locked the upper and wants to know what it holds.
+Result<void> refuse_changed_config(FileSystem& fs, const ImageConfig& seen);
+
+// The upper's data file becomes the topmost lower, and `next`, whose paths are written as given,
+// the upper. All other keys stay.
+Result<void> turn_upper_into_lower(FileSystem& fs, const ImageConfig& seen,
                                    const std::optional<UpperConfig>& next = std::nullopt);
 
 // Lowers of an image, counted from 0, the bottom; both ends are included.
@@ -66,12 +75,11 @@ struct LowerRange {
   size_t last = 0;
 };
 
-// Rewrites a config that load_config accepts: one lower, written as given, takes the place of a
-// range of them. All other keys stay.
-Result<void> replace_lowers(FileSystem& fs, const std::string& path, LowerRange range,
+// One lower, written as given, takes the place of a range of them. All other keys stay.
+Result<void> replace_lowers(FileSystem& fs, const ImageConfig& seen, LowerRange range,
                             const std::string& lower);
 
-// Replaces the config file (or makes it). Paths are written as given.
+// Makes the config file of a new image. Paths are written as given.
 Result<void> save_config(FileSystem& fs, const ImageConfig& config);
 
 }  // namespace obd

@@ -88,7 +88,9 @@ Result<void> Image::open_layers(const OpenOptions& options) {
                 config_.path, config_.lowers.size(), kMaxLowers);
   }
   if (config_.lowers.empty() && !config_.upper) {
-    return fail(EINVAL, "{}: the image has neither lowers nor an upper", config_.path);
+    std::string sentence = config_.path + ": the image has neither lowers nor an upper";
+    for (const std::string& warning : config_.warnings) sentence += "; " + warning;
+    return fail(EINVAL, "{}", sentence);
   }
   const auto cache =
       options.cache ? options.cache : std::make_shared<BlockCache>(BlockCache::kDefaultCapacity);
@@ -274,7 +276,12 @@ std::optional<uint64_t> Image::pending_update() const {
   return upper_ ? upper_->pending_update() : std::nullopt;
 }
 
-Result<void> Image::refresh_lock_holder() {
+Result<void> Image::refuse_other_names(std::string_view what) const {
+  return upper_->refuse_other_names(what);
+}
+
+Result<void> Image::refresh_lock_holder() const {
+  for (const auto& lower : lowers_) OBD_TRY(lower->blob().file().refresh_lock_holder());
   return upper_ ? upper_->refresh_lock_holder() : Result<void>();
 }
 

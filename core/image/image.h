@@ -18,6 +18,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/progress.h"
@@ -142,6 +143,9 @@ class Image {
   [[nodiscard]] Result<std::vector<LayerInfo>> layers() const;
   [[nodiscard]] ImageStats stats() const;
 
+  // As WritableLayer::refuse_other_names(); the image has an upper.
+  Result<void> refuse_other_names(std::string_view what) const;
+
   // As WritableLayer::compact(). Nobody else reads or writes meanwhile. The image is writable.
   Result<WritableLayer::Compaction> compact_upper(const ReportProgress& report);
 
@@ -154,8 +158,8 @@ class Image {
   Result<void> end_update(uint64_t hash);
   [[nodiscard]] std::optional<uint64_t> pending_update() const;
 
-  // Names the calling process as the holder of the upper's lock, after a fork.
-  Result<void> refresh_lock_holder();
+  // Names the calling process as the holder of the layers' locks, after a fork.
+  Result<void> refresh_lock_holder() const;
 
   // Flushes and leaves a log that opens without doubt. Nothing may be called afterwards; the files
   // and the lock are held until the image is destroyed. An image destroyed without close() is as if

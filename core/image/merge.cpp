@@ -40,17 +40,11 @@ Result<void> put_in_place(FileSystem& fs, const ImageConfig& config, LowerRange 
                 config.path, after->size(), layer, before->size());
   }
   OBD_TRY_ASSIGN(const std::string name, name_in_config(fs, layer, config.path));
-  // Merging takes long, and the range is one of numbers. The lock is on the file that is replaced:
-  // who comes second either fails to get it, or finds what the first has written.
-  OBD_TRY_ASSIGN(const auto config_file, fs.open(config.path, Access::read_write));
-  OBD_TRY(config_file->lock(LockMode::exclusive));
-  OBD_TRY_ASSIGN(const ImageConfig now, load_config(fs, config.path));
-  if (now.lowers != config.lowers) {
-    return fail(EBUSY,
-                "{}: its lowers have changed meanwhile; nothing was replaced, and {} is there",
-                config.path, layer);
+  auto replaced = replace_lowers(fs, config, range, name);
+  if (!replaced && replaced.error().code == EBUSY) {
+    replaced.error().message += fmt::format(" (the merged layer is {})", layer);
   }
-  return replace_lowers(fs, config.path, range, name);
+  return replaced;
 }
 
 }  // namespace
@@ -71,6 +65,7 @@ Result<LayerInfo> merge_layers(FileSystem& fs, const ImageConfig& config,
     OBD_TRY_ASSIGN(lock, fs.open(config.upper->data, Access::read_write));
     OBD_TRY(lock->lock(LockMode::exclusive));
   }
+  if (options.replace) OBD_TRY(refuse_changed_config(fs, config));
 
   const ImageConfig part = merged_part(config, range);
   OBD_TRY_ASSIGN(const auto image, Image::open(fs, part,

@@ -35,7 +35,7 @@ Result<std::vector<std::string>> seal_upper(FileSystem& fs, const ImageConfig& c
   }
   // The log is given up only for a layer that opens.
   OBD_TRY(SealedLayer::open(fs, config.upper->data));
-  OBD_TRY(turn_upper_into_lower(fs, config.path, next));
+  OBD_TRY(turn_upper_into_lower(fs, config, next));
   OBD_TRY(fs.remove(upper.index_path()));
   OBD_TRY(fs.sync_directory(directory_of(upper.index_path())));
   return warnings;
@@ -59,6 +59,7 @@ Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& c
   options.lowers_size = size;
   OBD_TRY_ASSIGN(const auto upper,
                  WritableLayer::open(fs, config.upper->data, config.upper->index, options));
+  OBD_TRY(refuse_changed_config(fs, config));
   return seal_upper(fs, config, *upper, std::nullopt);
 }
 

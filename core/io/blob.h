@@ -36,6 +36,7 @@ struct Container {
   uint64_t blocks = 0;           // how many there are
   bool checksums = false;        // each block has one
   uint64_t compressed_size = 0;  // of all blocks, with their checksums
+  uint64_t content_size = 0;     // of all blocks, decompressed
 };
 
 // "raw", "tar", "zfile lz4 4K", "zfile zstd 64K in tar".

@@ -33,6 +33,7 @@ struct FileInfo {
   uint64_t block_size = 4096;  // the unit in which the host file system allocates
   uint64_t device = 0;         // with inode: the file's identity
   uint64_t inode = 0;
+  uint64_t links = 1;  // names that the file has
   mode_t mode = 0644;
   uid_t owner = 0;
   gid_t group = 0;
@@ -80,7 +81,7 @@ class File {
 
   // Names the calling process as the lock's holder: for a server that has forked since lock().
   // Does nothing when this File holds no lock.
-  [[nodiscard]] virtual Result<void> refresh_lock_holder() = 0;
+  [[nodiscard]] virtual Result<void> refresh_lock_holder() const = 0;
 
   // For a file that will take another one's place. Needs no privilege when the owner and the group
   // are already the given ones.

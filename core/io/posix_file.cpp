@@ -172,6 +172,7 @@ Result<FileInfo> PosixFile::info() const {
   if (block_size >= 512 && std::has_single_bit(block_size)) info.block_size = block_size;
   info.device = status.st_dev;
   info.inode = status.st_ino;
+  info.links = status.st_nlink;
   info.mode = status.st_mode & 07777;
   info.owner = status.st_uid;
   info.group = status.st_gid;
@@ -221,7 +222,7 @@ Result<void> PosixFile::lock(LockMode mode) {
   return {};
 }
 
-Result<void> PosixFile::refresh_lock_holder() {
+Result<void> PosixFile::refresh_lock_holder() const {
   const std::lock_guard guard(lock_mutex_);
   const pid_t pid = ::getpid();
   if (!held_lock_ || held_lock_->pid == pid) return {};

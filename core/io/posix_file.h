@@ -32,7 +32,7 @@ class PosixFile final : public File {
   [[nodiscard]] Result<FileInfo> info() const override;
   [[nodiscard]] Result<std::optional<ByteRange>> next_data(uint64_t offset) const override;
   [[nodiscard]] Result<void> lock(LockMode mode) override;
-  [[nodiscard]] Result<void> refresh_lock_holder() override;
+  [[nodiscard]] Result<void> refresh_lock_holder() const override;
   [[nodiscard]] Result<void> set_owner_and_mode(uid_t owner, gid_t group, mode_t mode) override;
 
  private:
@@ -43,8 +43,8 @@ class PosixFile final : public File {
 
   const int fd_;
   const std::string path_;
-  std::mutex lock_mutex_;  // guards held_lock_
-  std::optional<HeldLock> held_lock_;
+  mutable std::mutex lock_mutex_;  // guards held_lock_
+  mutable std::optional<HeldLock> held_lock_;
 };
 
 }  // namespace obd

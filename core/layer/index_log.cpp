@@ -49,6 +49,7 @@ Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& pat
     log_header.flags = lsmt::kFlagHeader | (sparse ? lsmt::kFlagSparse : 0u);
     log_header.index_offset = lsmt::kHeaderSize;
     log_header.index_size = 0;
+    log_header.has_log = false;
     OBD_TRY(draft.file->write_at(lsmt::encode_header(log_header), 0));
 
     IndexLog log(std::move(draft.file), Position{});

@@ -7,7 +7,9 @@ namespace obd {
 namespace {
 
 Result<void> fill_data_file(File& file, const lsmt::Header& header) {
-  OBD_TRY(file.write_at(lsmt::encode_header(header), 0));
+  lsmt::Header data_header = header;
+  data_header.has_log = header.is_sparse();
+  OBD_TRY(file.write_at(lsmt::encode_header(data_header), 0));
   if (header.is_sparse()) {
     if (auto sized = file.truncate(lsmt::kHeaderSize + header.virtual_size); !sized) {
       return fail(sized.error().code,

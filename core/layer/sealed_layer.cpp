@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "core/format/foreign.h"
 #include "core/zfile/open_blob.h"
 
 namespace obd {
@@ -47,6 +48,42 @@ Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
   return {};
 }
 
+// What people take for a layer, told apart from a damaged one.
+Result<void> refuse_other_files(const Blob& blob) {
+  std::array<std::byte, lsmt::kHeaderSize> start{};
+  OBD_TRY_ASSIGN(const size_t got, blob.read_at(start, 0));
+  const std::string& path = blob.path();
+  if (got == 0) return fail(EINVAL, "{}: is empty: 0 bytes are no layer", path);
+  if (const char* format = foreign_format(std::span(start).first(got))) {
+    return fail(EINVAL,
+                "{}: is {}, not a layer: make it a raw disk (qemu-img convert -O raw) and that a "
+                "layer (obd import)",
+                path, format);
+  }
+  if (got < start.size()) return {};
+  const auto header = lsmt::decode_header(start, path);
+  if (!header || !header->is_header()) return {};
+  if (!header->is_data()) {
+    return fail(EINVAL,
+                "{}: header: flags {:#x} are those of the index of a writable layer: name its "
+                "image's config instead",
+                path, header->flags);
+  }
+  if (header->is_sealed()) return {};
+  // One that was sealed in place kept its header.
+  std::array<std::byte, lsmt::kHeaderSize> end{};
+  if (blob.size() >= 2 * lsmt::kHeaderSize) {
+    OBD_TRY(read_exactly(blob, end, blob.size() - lsmt::kHeaderSize));
+  }
+  if (lsmt::has_magic(end)) return {};
+  return fail(
+      EINVAL,
+      "{}: {} bytes without a trailer at the end, whose magic number is missing: either the "
+      "data file of a writable layer, whose image's config is to be named instead, or a "
+      "sealed layer that was cut off",
+      path, blob.size());
+}
+
 }  // namespace
 
 Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std::string& path,
@@ -54,6 +91,7 @@ Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std
   std::unique_ptr<SealedLayer> layer(new SealedLayer);
   OBD_TRY_ASSIGN(layer->blob_, open_blob(fs, path, std::move(cache)));
   const Blob& blob = *layer->blob_;
+  OBD_TRY(refuse_other_files(blob));
   if (blob.size() < 2 * lsmt::kHeaderSize) {
     return fail(EINVAL,
                 "{}: {} bytes are too few for an LSMT layer, which has a header and a trailer "

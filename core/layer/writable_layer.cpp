@@ -55,6 +55,19 @@ Result<void> WritableLayer::check_usable() const {
   return {};
 }
 
+Result<void> WritableLayer::refuse_other_names(std::string_view what) const {
+  OBD_TRY_ASSIGN(const FileInfo data, data_->info());
+  OBD_TRY_ASSIGN(const auto index_file, fs_.open(index_path_, Access::read_only));
+  OBD_TRY_ASSIGN(const FileInfo index, index_file->info());
+  if (data.links <= 1 && index.links <= 1) return {};
+  return fail(EMLINK,
+              "{}: has {} names (hard links), and {} would ruin the image that uses another one: "
+              "give each image files of its own (cp --reflink=auto), or make the next copy with "
+              "obd clone",
+              data.links > 1 ? data_->path() : index_path_, std::max(data.links, index.links),
+              what);
+}
+
 size_t WritableLayer::find(Sectors from, Sectors to, std::span<Extent> out) const {
   const std::shared_lock lock(index_mutex_);
   return index_.find(from, to, out);
@@ -315,6 +328,7 @@ Result<void> WritableLayer::seal() {
     return settle();
   }
   OBD_TRY(check_usable());
+  OBD_TRY(refuse_other_names("sealing it"));
   OBD_TRY(ensure_session());
   OBD_TRY(flush());
 
@@ -351,8 +365,16 @@ Result<void> WritableLayer::seal() {
     trailer.flags = lsmt::kFlagData | lsmt::kFlagSealed | (header_.flags & lsmt::kFlagSparse);
     trailer.index_offset = index_offset;
     trailer.index_size = index_.extent_count();
+    trailer.has_log = false;
     OBD_TRY(data_->write_at(lsmt::encode_header(trailer), offset));
     OBD_TRY(data_->truncate(offset + lsmt::kHeaderSize));
+    if (header_.has_log) {
+      // The mark is about a log that is to be removed; readers do not mind when a crash keeps it.
+      lsmt::Header header = header_;
+      header.has_log = false;
+      const auto bytes = lsmt::encode_header(header);
+      OBD_TRY(data_->write_at(std::span(bytes).first(kSectorSize), 0));
+    }
     ++syncs_;
     return data_->sync();
   };

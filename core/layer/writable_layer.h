@@ -25,6 +25,7 @@
 #include <shared_mutex>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/progress.h"
@@ -166,7 +167,12 @@ class WritableLayer {
   // Flushes and leaves a log that opens without doubt, rewritten when most of it is dead.
   Result<void> close();
 
-  Result<void> refresh_lock_holder() { return data_->refresh_lock_holder(); }
+  // Refuses when the data or the index file has another name (a hard link): `what` moves or cuts
+  // data, or gives the file its last form, and the image that uses the other name would read
+  // something else. compact(), resize() and seal() ask this themselves.
+  Result<void> refuse_other_names(std::string_view what) const;
+
+  Result<void> refresh_lock_holder() const { return data_->refresh_lock_holder(); }
 
  private:
   WritableLayer(FileSystem& fs, std::string index_path, const Options& options);

@@ -200,6 +200,7 @@ void WritableLayer::end_session() {
 
 Result<WritableLayer::Compaction> WritableLayer::compact(const ReportProgress& report) {
   OBD_TRY(check_usable());
+  OBD_TRY(refuse_other_names("compacting it"));
   return kind_ == UpperKind::append ? compact_append(report) : compact_sparse(report);
 }
 

@@ -86,6 +86,13 @@ Result<void> WritableLayer::load(const std::string& data_path) {
   if (is_same_file(index_info_, data_info)) {
     return fail(EINVAL, "{}: data and index of the upper are the same file", data_->path());
   }
+  for (const FileInfo& info : {data_info, index_info_}) {
+    if (info.links <= 1) continue;
+    warnings_.push_back(fmt::format(
+        "{}: has {} names (hard links): images that use different ones overwrite each other's "
+        "data; give each files of its own (cp --reflink=auto)",
+        info.inode == data_info.inode ? data_->path() : index_path_, info.links));
+  }
   if (kind_ == UpperKind::sparse) granularity_ = choose_granularity(data_info.block_size);
   tail_ =
       Sectors::floor(align_up(std::max<uint64_t>(data_info.size, lsmt::kHeaderSize), kBlockSize));
@@ -97,6 +104,13 @@ Result<void> WritableLayer::load(const std::string& data_path) {
     scan_.foreign = true;
     scan_.must_rewrite = true;
     data_dirty_ = true;
+    if (header_.has_log) {
+      scan_.losses.push_back(fmt::format(
+          "{}: is empty, but the index log of {} never was: the trims and zeros that it held are "
+          "forgotten, so older data of the layers below may show; restore it from a copy",
+          index_path_, data_->path()));
+      warnings_.push_back(scan_.losses.back());
+    }
     OBD_TRY(adopt_allocated_ranges());
   } else {
     OBD_TRY(load_log(std::move(log_file)));
@@ -191,6 +205,13 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   bounds.data_size = data_info.size;
   bounds.disk_end = Sectors::floor(virtual_size_);
   OBD_TRY(replay_log(*log_file, bounds, scan_, index_));
+  if (kind_ == UpperKind::append && index_info_.size == lsmt::kHeaderSize &&
+      data_info.size > lsmt::kHeaderSize) {
+    scan_.losses.push_back(
+        fmt::format("{}: has no records, so nothing names the {} bytes of data in {}: what was "
+                    "written is lost unless there is a copy of the index log",
+                    index_path_, data_info.size - lsmt::kHeaderSize, data_->path()));
+  }
   warnings_.insert(warnings_.end(), scan_.warnings.begin(), scan_.warnings.end());
   warnings_.insert(warnings_.end(), scan_.losses.begin(), scan_.losses.end());
 

@@ -53,6 +53,7 @@ Result<void> WritableLayer::resize(uint64_t size, std::span<const SectorRange> h
     return fail(EINVAL, "{}: a disk cannot have {} bytes: it takes a multiple of {}, up to {}",
                 data_->path(), size, kSectorSize, kMaxDiskSize);
   }
+  OBD_TRY(refuse_other_names("resizing it"));
   OBD_TRY(ensure_session());
   OBD_TRY(flush());
   const uint64_t old_file_size = lsmt::kHeaderSize + virtual_size_;

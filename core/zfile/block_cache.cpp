@@ -43,6 +43,11 @@ struct Entry {
   uint64_t cost = 0;
 };
 
+// The sentence is so short that it needs no memory either.
+std::unexpected<Error> out_of_memory() {
+  return std::unexpected<Error>(Error{ENOMEM, "out of memory"});
+}
+
 struct Load {
   std::condition_variable done;
   std::optional<Result<BlockCache::Block>> outcome;  // under the shard's mutex
@@ -117,11 +122,11 @@ Result<BlockCache::Block> BlockCache::fill_block(size_t size, const Fill& fill) 
     OBD_TRY(fill({bytes.get(), size}));
     return bytes;
   } catch (const std::bad_alloc&) {
-    return fail(ENOMEM, "there is no memory for a block of {} bytes", size);
+    return out_of_memory();
   }
 }
 
-Result<BlockCache::Block> BlockCache::load(const Key& key, size_t size, const Fill& fill) {
+Result<BlockCache::Block> BlockCache::load(const Key& key, size_t size, const Fill& fill) try {
   if (!keeps_blocks()) return fill_block(size, fill);
   Shard& shard = shard_of(key);
   std::shared_ptr<Load> mine;
@@ -148,6 +153,8 @@ Result<BlockCache::Block> BlockCache::load(const Key& key, size_t size, const Fi
   shard.loads.erase(key);
   if (*mine->outcome) shard.insert(key, **mine->outcome, size + kOverhead, shard_capacity_);
   return *mine->outcome;
+} catch (const std::bad_alloc&) {
+  return out_of_memory();
 }
 
 BlockCache::Stats BlockCache::stats() const {

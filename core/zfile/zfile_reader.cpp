@@ -68,6 +68,7 @@ Result<std::unique_ptr<ZfileReader>> ZfileReader::open(std::unique_ptr<Blob> sto
   reader->container_.blocks = header.blocks;
   reader->container_.checksums = header.checksums;
   reader->container_.compressed_size = reader->table_.end() - zfile::kHeaderSize;
+  reader->container_.content_size = header.content_size;
   return reader;
 }
 

@@ -15,7 +15,7 @@ grep -q 'description: .*1 lower\|description: .*no lower\|description: .*0 lower
 with_server disk 'nbdinfo --json "$uri"' >info.json
 expect_json info.json \
   ".exports[0].\"export-size\" == $size" \
-  '.exports[0].block_size_minimum == 512' \
+  '.exports[0].block_size_minimum == 1' \
   '.exports[0].block_size_preferred == 4096' \
   '.exports[0].block_size_maximum == 33554432' \
   '.exports[0].is_read_only == false' \

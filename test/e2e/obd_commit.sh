@@ -16,7 +16,7 @@ read_disk disk expected.raw
 
 fingerprint disk >before
 obd commit disk -o changes.lsmt -m 'release 13' >commit.out
-grep -q 'changes.lsmt' commit.out
+grep -Eq '^created changes.lsmt: disk of 4 MiB, .* of data, .* of zeros; wrote .* KiB$' commit.out
 fingerprint disk >after
 diff before after
 obd check changes.lsmt
@@ -35,11 +35,14 @@ uuid=00112233-4455-6677-8899-AABBCCDDEEFF
 obd commit disk -o other.lsmt --uuid $uuid --parent-uuid ${uuid,,} --json >summary.json
 expect_json summary.json ".layer.uuid == \"$uuid\"" ".layer.parent_uuid == \"$uuid\""
 
+obd commit disk -o small.z -z zstd >commit.out
+grep -Eq '; wrote .*, compressed to [0-9.]+ %$' commit.out || fail "commit said: $(<commit.out)"
+
 # Refused, and nothing changed or left behind.
 before=$(ls -A)
 expect_fail 1 'exists' obd commit disk -o changes.lsmt
 expect_fail 1 'image itself' obd commit disk -o lower.lsmt --force
-expect_fail 1 'UUID|uuid' obd commit disk -o none.lsmt --uuid 123
+expect_fail 2 'UUID|uuid' obd commit disk -o none.lsmt --uuid 123
 expect_fail 1 'nowhere' obd commit disk -o nowhere/none.lsmt
 (trap '' XFSZ && ulimit -f 64 && expect_fail 1 'none.lsmt' obd commit disk -o none.lsmt)
 [[ $(ls -A) == "$before" ]] || fail "a failed command left files behind: $(ls -A)"

@@ -28,7 +28,9 @@ truncate -s 4M expected.raw
 patch expected.raw 0 one.raw
 expect_disk stack expected.raw
 
-obd create inherits --type "$type" --lower two.lsmt
+obd create inherits --type "$type" --lower two.lsmt --json >create.json
+expect_json create.json '.image | endswith("/inherits/config.v1.json")' '.lowers == 1' \
+  '.virtual_size == 2621440' ".upper == \"$type\"" '.uuid | length == 36'
 obd info --json inherits >info.json
 expect_json info.json '.virtual_size == 2621440'
 
@@ -60,10 +62,10 @@ fingerprint disk >before
 expect_fail 1 'disk.*config.v1.json' obd create disk --type "$type" --size 64M
 fingerprint disk >after
 diff before after
-expect_fail 1 'size' obd create none --type "$type"
-expect_fail 1 'size' obd create none --type "$type" --size 1000
-expect_fail 1 'size' obd create none --type "$type" --size 9E
-expect_fail 1 'size' obd create none --type "$type" --size -4K
+expect_fail 2 'size' obd create none --type "$type"
+expect_fail 2 'size' obd create none --type "$type" --size 1000
+expect_fail 2 'size' obd create none --type "$type" --size 9E
+expect_fail 2 'size' obd create none --type "$type" --size -4K
 expect_fail 1 'missing.lsmt' obd create none --type "$type" --lower missing.lsmt
 expect_fail 1 'one.raw' obd create none --type "$type" --lower one.raw
 expect_fail 1 'nowhere/none' obd create nowhere/none --type "$type" --size 1M

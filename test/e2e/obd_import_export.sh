@@ -13,11 +13,18 @@ poke disk.raw $((size - 3)) 'end'
 
 obd import disk.raw -o layer.lsmt -m 'a message' >import.out 2>progress.out
 [[ ! -s progress.out ]] || fail 'progress went to what is no terminal'
+grep -Eq '^created layer.lsmt: disk of 64 MiB, .* of data; wrote .* MiB$' import.out ||
+  fail "import said: $(<import.out)"
 obd check layer.lsmt
 obd info --json layer.lsmt >info.json
 expect_json info.json ".virtual_size == $size" '.layers[0].message == "a message"' \
   '.layers[0].file_bytes < 7 * 1048576'
-obd export layer.lsmt -o back.raw
+obd import disk.raw -o compressed.z -z lz4 --json >import.json
+expect_json import.json '.source == "disk.raw"' '.layer.container == "zfile lz4 4K"' \
+  ".layer.virtual_size == $size" '.layer.warnings == []'
+obd export layer.lsmt -o back.raw --json >export.json
+expect_json export.json '.source == "layer.lsmt"' '.raw == "back.raw"' ".virtual_size == $size" \
+  '.data_bytes >= 3 * 1048576'
 expect_same disk.raw back.raw
 (($(stat --format=%b back.raw) * 512 < 8 << 20)) || fail 'the exported disk is not sparse'
 obd create image --lower layer.lsmt
@@ -51,7 +58,7 @@ expect_fail 1 'nowhere' obd import part -o nowhere/none.lsmt
 expect_fail 1 'empty.raw' obd import empty.raw -o none.lsmt
 rm empty.raw
 expect_fail 1 'nowhere' obd export image -o nowhere/none.raw
-expect_fail 1 'message' obd import part -o none.lsmt -m "$(printf 'x%.0s' {1..300})"
+expect_fail 2 'message' obd import part -o none.lsmt -m "$(printf 'x%.0s' {1..300})"
 [[ $(ls -A) == "$before" ]] || fail "a failed command left files behind: $(ls -A)"
 
 # --force never replaces a part of what is being read.

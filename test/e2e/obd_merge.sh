@@ -59,8 +59,8 @@ obd check disk3
 
 before=$(ls -A)
 expect_fail 1 'lower 9' obd merge disk3 --range 0..9 -o none.lsmt
-expect_fail 1 'backwards' obd merge disk3 --range 2..1 -o none.lsmt
-expect_fail 1 'no range' obd merge disk3 --range 1-2 -o none.lsmt
+expect_fail 2 'backwards' obd merge disk3 --range 2..1 -o none.lsmt
+expect_fail 2 'no range' obd merge disk3 --range 1-2 -o none.lsmt
 expect_fail 1 'range' obd merge base.lsmt middle.lsmt --range 0..1 -o none.lsmt
 expect_fail 1 'is an image' obd merge base.lsmt disk3 -o none.lsmt
 expect_fail 1 'image itself' obd merge disk3 --range 0..1 -o base.lsmt --force

@@ -70,5 +70,6 @@ expect_disk small lower.raw
 obd resize small 6M >resize.out
 grep -q 'nothing to resize' resize.out
 
-for size in 0 1000 +100 9E abc; do expect_fail 1 SIZE obd resize disk $size; done
+for size in 0 1000 9E abc; do expect_fail 2 SIZE obd resize disk $size; done
+for size in +100 +7.9E; do expect_fail 1 SIZE obd resize disk $size; done
 expect_fail 1 'no upper' obd resize base 1G

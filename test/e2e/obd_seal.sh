@@ -27,6 +27,11 @@ expect_fail 1 'upper' obd seal disk
 fingerprint disk >after
 diff before after
 
+obd create another --type "$type" --size 1M >/dev/null
+obd seal another --json >seal.json
+expect_json seal.json '.image == "another/config.v1.json"' '.lowers == 1' '.warnings == []' \
+  '.sealed | endswith("writable_data")'
+
 # It carries on as a lower, whatever is done above it.
 obd create top --type "$type" --from disk
 serve top

@@ -23,7 +23,7 @@ expect_refused() {
   # Nor does --force touch what a server holds.
   expect_fail 1 "\b$pid\b" obd import lower.raw -o disk/writable_data --force
   expect_fail 1 "\b$pid\b" obd export other -o disk/writable_data --force
-  expect_fail 1 'in use' obd import lower.raw -o lower.lsmt --force
+  expect_fail 1 "lower.lsmt: in use by process $pid\b" obd import lower.raw -o lower.lsmt --force
   expect_fail 1 'index of a writable layer' obd import lower.raw -o disk/writable_index --force
   obd info -U disk >/dev/null
   obd map -U disk >/dev/null

@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::require(lower.find('\0') == std::string::npos, "a path has no NUL");
   }
   if (!config->upper) return 0;
-  if (const auto sealed = turn_upper_into_lower(fs, config->path); !sealed) {
+  if (const auto sealed = turn_upper_into_lower(fs, *config); !sealed) {
     fuzz::require(false, "an accepted config can be rewritten: " + sealed.error().message);
   }
   const auto again = load_config(fs, config->path);

@@ -245,5 +245,53 @@ TEST_F(Config, SealingTakesNullForNoAccelerationLayer) {
   EXPECT_SAME_BYTES(read_disk(*open_readable(path)), disk_);
 }
 
+// Every editor says what it has seen; what somebody else has written since is not undone.
+TEST_F(Config, EditorsDoNotUndoEachOthersChanges) {
+  FileSystem& host = posix_file_system();
+  const std::string path = config(R"({"lowers": [{"file": "a"}, {"file": "b"}, {"file": "c"}]})");
+  for (const char* name : {"a", "b", "c"}) write_text(workspace_ / name, "");
+  const ImageConfig seen = load_config(host, path).value();
+  ASSERT_TRUE(replace_lowers(host, seen, {1, 2}, "a"));
+  const std::string after = read_whole(host, path, kMiB).value();
+
+  const auto second = replace_lowers(host, seen, {0, 1}, "c");
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, EBUSY);
+  EXPECT_TRUE(mentions(second.error().message, {"config.v1.json", "meanwhile"}));
+  EXPECT_EQ(read_whole(host, path, kMiB), after);
+
+  // Another upper counts as well.
+  ImageConfig with_upper = load_config(host, path).value();
+  with_upper.upper = UpperConfig{"data", "index"};
+  EXPECT_FALSE(refuse_changed_config(host, with_upper));
+  EXPECT_FALSE(turn_upper_into_lower(host, with_upper));
+  EXPECT_EQ(read_whole(host, path, kMiB), after);
+}
+
+TEST_F(Config, OneEditorAtATime) {
+  FileSystem& host = posix_file_system();
+  const std::string path = config(R"({"lowers": [{"file": "a"}, {"file": "b"}]})");
+  for (const char* name : {"a", "b"}) write_text(workspace_ / name, "");
+  const ImageConfig seen = load_config(host, path).value();
+  const auto editor = host.open(path, Access::read_write).value();
+  ASSERT_TRUE(editor->lock(LockMode::exclusive));
+  const auto second = replace_lowers(host, seen, {0, 1}, "a");
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, EBUSY);
+}
+
+TEST_F(Config, HalfAnUpperIsNamed) {
+  for (const auto& [upper, missing] : {std::pair(R"({"data": "d"})", "no index file"),
+                                       std::pair(R"({"index": "i"})", "no data file")}) {
+    const ImageConfig half =
+        load_config(posix_file_system(), config(fmt::format(R"({{"upper": {}}})", upper))).value();
+    ASSERT_EQ(half.warnings.size(), 1U);
+    EXPECT_TRUE(mentions(half.warnings.front(), {missing, "config.v1.json"}));
+    const auto opened = Image::open(posix_file_system(), half, {});
+    ASSERT_FALSE(opened);
+    EXPECT_TRUE(mentions(opened.error().message, {"neither lowers nor an upper", missing}));
+  }
+}
+
 }  // namespace
 }  // namespace obd::interop

@@ -35,7 +35,7 @@ class TroubledFile : public File {
     return file_->next_data(offset);
   }
   Result<void> lock(LockMode mode) override { return file_->lock(mode); }
-  Result<void> refresh_lock_holder() override { return file_->refresh_lock_holder(); }
+  Result<void> refresh_lock_holder() const override { return file_->refresh_lock_holder(); }
   Result<void> set_owner_and_mode(uid_t owner, gid_t group, mode_t mode) override {
     return file_->set_owner_and_mode(owner, group, mode);
   }

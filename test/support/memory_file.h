@@ -30,7 +30,7 @@ class MemoryFile final : public File {
   Result<FileInfo> info() const override;
   Result<std::optional<ByteRange>> next_data(uint64_t offset) const override;
   Result<void> lock(LockMode mode) override;
-  Result<void> refresh_lock_holder() override { return {}; }
+  Result<void> refresh_lock_holder() const override { return {}; }
   Result<void> set_owner_and_mode(uid_t owner, gid_t group, mode_t mode) override;
 
  private:

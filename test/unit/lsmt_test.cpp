@@ -75,6 +75,16 @@ TEST(LsmtHeader, DecodesTheBytesThatOverlaybdWrites) {
   EXPECT_EQ(header->user_tag, "");
 }
 
+TEST(LsmtHeader, LogMarkLiesBehindOverlaybdsFields) {
+  Header header = index_header();
+  header.has_log = true;
+  HeaderBytes expected = upstream_index_header();
+  put(expected, 504, "OBD-LOG1");
+  EXPECT_EQ(encode_header(header), expected);
+  EXPECT_TRUE(decode_header(expected, "x")->has_log);
+  EXPECT_FALSE(decode_header(upstream_index_header(), "x")->has_log);
+}
+
 TEST(LsmtHeader, EveryFieldComesBack) {
   Header header = index_header();
   header.flags = kFlagData | kFlagSealed | kFlagSparse | 1u << 31;

@@ -43,13 +43,20 @@ TEST(SizeText, AcceptsTheLargestAndRefusesOverflow) {
 }
 
 TEST(SizeText, RefusesWhatIsNoSize) {
-  for (const char* text : {"", "G", ".", ".G", "1.", "1.G", "-1", "+1", " 1", "1 ", "1X", "1GB",
-                           "1Gi", "1KK", "1iB", "0x10", "1e3", "1,5G", "1.0000000000000000000G"}) {
+  for (const char* text : {"", "G", ".", ".G", "1.", "1.G", "-1", "+1", " 1", "1 ", "1X", "1KK",
+                           "1iB", "0x10", "1e3", "1,5G", "1.0000000000000000000G"}) {
     const auto size = parse_size(text);
     ASSERT_FALSE(size) << text;
     EXPECT_EQ(size.error().code, EINVAL) << text;
     EXPECT_NE(size.error().message.find(fmt::format("'{}' is not a size", text)), std::string::npos)
         << size.error().message;
+  }
+}
+
+TEST(SizeText, TellsWhatToWriteInsteadOfOtherUnits) {
+  for (const char* text : {"5GB", "5gb", "5Gi", "5gib", "5 G", "5 GiB"}) {
+    EXPECT_EQ(parse_size(text).error().message,
+              fmt::format("'{}' is not a size: write 5G, which counts in powers of 1024", text));
   }
 }
 

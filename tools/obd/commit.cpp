@@ -15,14 +15,16 @@ namespace {
 struct CommitOptions {
   std::string image;
   LayerArguments layer;
+  LayerOutput output;  // what `layer` comes to
   bool json = false;
 };
 
 Result<int> run_commit(const CommitOptions& options) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(const Target target, find_image(fs, options.image));
-  OBD_TRY_ASSIGN(const LayerOutput output, layer_output(fs, options.layer));
-  OBD_TRY_ASSIGN(const LayerInfo layer, commit_upper(fs, target.config, output, progress_lines()));
+  OBD_TRY(refuse_taken(fs, options.output.path, options.layer.force));
+  OBD_TRY_ASSIGN(const LayerInfo layer,
+                 commit_upper(fs, target.config, options.output, progress_lines()));
   if (options.json) {
     const Json json = {{"image", target.path}, {"layer", layer_json(layer)}};
     fmt::print("{}\n", json_text(json, 2));
@@ -51,7 +53,10 @@ void add_commit(CLI::App& app, Runner& chosen) {
       "  obd commit disk -o changes.lsmt\n"
       "  obd commit disk -o changes.lsmt -m 'release 13' --force\n"
       "  obd create next --lower base.lsmt changes.lsmt    the same disk");
-  command->callback([options, &chosen] { chosen = [options] { return run_commit(*options); }; });
+  command->callback([options, &chosen] {
+    options->output = or_usage_error(layer_output(options->layer));
+    chosen = [options] { return run_commit(*options); };
+  });
 }
 
 }  // namespace obd::tool

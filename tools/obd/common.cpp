@@ -55,9 +55,21 @@ Result<std::unique_ptr<Image>> open_to_look(FileSystem& fs, const Target& target
   return std::unexpected<Error>(std::move(error));
 }
 
+Result<void> refuse_stream(std::string_view option, const std::string& path) {
+  if (path != "-") return {};
+  return fail(EINVAL, "{}: cannot be standard output: name a file (./- if that is its name)",
+              option);
+}
+
 Result<void> refuse_taken(FileSystem& fs, const std::string& path, bool force) {
   OBD_TRY_ASSIGN(const bool taken, fs.exists(path));
-  if (!taken) return {};
+  if (!taken) {
+    std::error_code code;
+    const auto target = std::filesystem::read_symlink(path, code);
+    if (code) return {};
+    return fail(ENOENT, "{}: is a symbolic link to {}, which does not exist: remove it", path,
+                target.string());
+  }
   if (!force) return fail(EEXIST, "{}: exists already: use -f to replace it", path);
   // Renaming over a device would replace its name, not its content: opening refuses what is no
   // regular file. A layer that is being served is locked, and its server would go on writing to a
@@ -120,6 +132,11 @@ std::string shell_quoted(const std::string& text) {
 
 std::string json_text(const Json& json, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+bool is_block_device(const std::string& path) {
+  std::error_code ignored;  // what cannot be looked at is opened next, and that tells
+  return std::filesystem::is_block_file(path, ignored);
 }
 
 std::string counted(uint64_t count, std::string_view word) {

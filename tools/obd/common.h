@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "core/base/uuid.h"
 #include "core/image/config.h"
@@ -39,7 +40,8 @@ Result<Target> find_image(FileSystem& fs, const std::string& argument);
 // image that another process has open for writing.
 Result<std::unique_ptr<Image>> open_to_look(FileSystem& fs, const Target& target, bool force_share);
 
-// Refuses an output that exists, unless it is a regular file that `force` allows to replace.
+// Refuses an output that exists, unless it is a regular file that `force` allows to replace, and
+// one that is a link to nowhere.
 Result<void> refuse_taken(FileSystem& fs, const std::string& path, bool force);
 
 // The -U option of the commands that only look, and their error when it would have helped.
@@ -49,6 +51,17 @@ void add_force_share(CLI::App& command, bool& force_share);
 // The value of an option that takes a UUID; `otherwise` when it was not given.
 Result<Uuid> parse_uuid_option(std::string_view option, const std::string& text,
                                const Uuid& otherwise);
+
+// For a command's callback: what its options come to, or, as CLI11 reports errors, that they were
+// not understood.
+template <typename T>
+T or_usage_error(Result<T> parsed) {
+  if (!parsed) throw CLI::ValidationError(parsed.error().message);
+  if constexpr (!std::is_void_v<T>) return std::move(*parsed);
+}
+
+// Refuses what many tools take for standard output: files here appear when they are whole.
+Result<void> refuse_stream(std::string_view option, const std::string& path);
 
 // "none" for the nil UUID.
 std::string uuid_text(const Uuid& uuid);
@@ -61,6 +74,8 @@ std::string shell_quoted(const std::string& text);
 
 // JSON text; bytes that are not UTF-8 are replaced (paths can hold any).
 std::string json_text(const Json& json, int indent);
+
+bool is_block_device(const std::string& path);
 
 // The word with its number: "1 lower", "3 lowers".
 std::string counted(uint64_t count, std::string_view word);

@@ -23,6 +23,7 @@ struct ConvertArguments {
   bool force = false;
   bool json = false;
   BlobArguments blob;
+  BlobOptions options;  // what `blob` comes to
 };
 
 Result<void> copy_blob(const Blob& from, BlobWriter& to) {
@@ -41,7 +42,6 @@ Result<void> copy_blob(const Blob& from, BlobWriter& to) {
 
 Result<int> run_convert(const ConvertArguments& arguments) {
   FileSystem& fs = posix_file_system();
-  OBD_TRY_ASSIGN(const BlobOptions options, blob_options(arguments.blob));
   // Checked whole, so that nothing is wrapped that will not open.
   OBD_TRY_ASSIGN(const auto layer, SealedLayer::open(fs, arguments.layer));
   ImageConfig source;
@@ -51,7 +51,7 @@ Result<int> run_convert(const ConvertArguments& arguments) {
   OBD_TRY(refuse_taken(fs, arguments.output, arguments.force));
   {
     OBD_TRY_ASSIGN(const auto writer,
-                   BlobWriter::create(fs, arguments.output, options, arguments.force));
+                   BlobWriter::create(fs, arguments.output, arguments.options, arguments.force));
     OBD_TRY(copy_blob(layer->blob(), *writer));
     for (const std::string& sentence : writer->warnings()) warn(sentence);
   }
@@ -65,7 +65,7 @@ Result<int> run_convert(const ConvertArguments& arguments) {
   }
   OBD_TRY_ASSIGN(const FileInfo old_file, layer->blob().file().info());
   fmt::print("created {}: {}, {}; {} was {}, {}\n", info.path, to_text(*info.container),
-             human_size(info.file_bytes), arguments.layer, to_text(layer->blob().container()),
+             size_summary(info), arguments.layer, to_text(layer->blob().container()),
              human_size(old_file.size));
   return kExitSuccess;
 }
@@ -90,8 +90,11 @@ void add_convert(CLI::App& app, Runner& chosen) {
       "  obd convert base.lsmt -o base.zfile --compress zstd:9 --block-size 64K\n"
       "  obd convert base.lsmt -o base.tar --compress lz4 --tar    as registries want it\n"
       "  obd convert base.tar -o base.lsmt                         plain again");
-  command->callback(
-      [arguments, &chosen] { chosen = [arguments] { return run_convert(*arguments); }; });
+  command->callback([arguments, &chosen] {
+    or_usage_error(refuse_stream("--output", arguments->output));
+    arguments->options = or_usage_error(blob_options(arguments->blob));
+    chosen = [arguments] { return run_convert(*arguments); };
+  });
 }
 
 }  // namespace obd::tool

@@ -29,7 +29,28 @@ struct CreateOptions {
   std::string mkfs;
   std::string uuid;
   std::string parent_uuid;
+  bool json = false;
+  // What these come to:
+  uint64_t disk_size = 0;  // 0: that of the lowers
+  Uuid new_uuid;
+  std::optional<Uuid> new_parent_uuid;
 };
+
+Result<void> parse(CreateOptions& options) {
+  if (!options.size.empty()) {
+    Result<uint64_t> size = parse_disk_size(options.size);
+    if (!size) return fail(size.error().code, "--size: {}", size.error().message);
+    options.disk_size = *size;
+  } else if (options.lowers.empty() && options.from.empty()) {
+    return fail(EINVAL, "--size: is needed, as there is no lower that has a size");
+  }
+  OBD_TRY_ASSIGN(options.new_uuid, parse_uuid_option("--uuid", options.uuid, Uuid::random()));
+  if (!options.parent_uuid.empty()) {
+    OBD_TRY_ASSIGN(options.new_parent_uuid,
+                   parse_uuid_option("--parent-uuid", options.parent_uuid, Uuid()));
+  }
+  return options.mkfs.empty() ? Result<void>() : check_fstype(options.mkfs);
+}
 
 // What the options come to.
 struct Plan {
@@ -70,18 +91,17 @@ Result<void> plan_lowers(FileSystem& fs, const CreateOptions& options, Plan& pla
 
 Result<void> plan_size(const CreateOptions& options, Plan& plan) {
   const uint64_t size_of_lowers = plan.layer.virtual_size;
-  if (options.size.empty()) {
+  const uint64_t size = options.disk_size;
+  if (size == 0) {
     if (size_of_lowers != 0) return {};
     return fail(EINVAL, "--size: is needed, as there is no lower that has a size");
   }
-  Result<uint64_t> size = parse_disk_size(options.size);
-  if (!size) return fail(size.error().code, "--size: {}", size.error().message);
-  plan.layer.virtual_size = *size;
-  if (*size < size_of_lowers) {
+  plan.layer.virtual_size = size;
+  if (size < size_of_lowers) {
     warn(fmt::format("the disk is smaller than its lowers: what they hold past {} is cut off",
-                     exact_size(*size)));
+                     exact_size(size)));
   }
-  if (*size > lsmt::kAddressableEnd.bytes()) {
+  if (size > lsmt::kAddressableEnd.bytes()) {
     warn("writes past 512 PiB will be refused: the format has no addresses for them");
   }
   return {};
@@ -93,9 +113,8 @@ Result<Plan> make_plan(FileSystem& fs, const CreateOptions& options) {
   plan.layer.virtual_size = 0;
   OBD_TRY(plan_lowers(fs, options, plan));
   OBD_TRY(plan_size(options, plan));
-  OBD_TRY_ASSIGN(plan.layer.uuid, parse_uuid_option("--uuid", options.uuid, Uuid::random()));
-  OBD_TRY_ASSIGN(plan.layer.parent_uuid,
-                 parse_uuid_option("--parent-uuid", options.parent_uuid, plan.layer.parent_uuid));
+  plan.layer.uuid = options.new_uuid;
+  plan.layer.parent_uuid = options.new_parent_uuid.value_or(plan.layer.parent_uuid);
   if (!options.mkfs.empty()) {
     OBD_TRY_ASSIGN(plan.mkfs_program, find_mkfs(options.mkfs));
   }
@@ -130,6 +149,15 @@ Result<int> run_create(const CreateOptions& options) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(Plan plan, make_plan(fs, options));
   OBD_TRY_ASSIGN(const ImageConfig config, build(fs, options, plan));
+  if (options.json) {
+    const Json json = {{"image", config.path},
+                       {"virtual_size", plan.layer.virtual_size},
+                       {"upper", options.type},
+                       {"uuid", plan.layer.uuid.text()},
+                       {"lowers", plan.lowers.size()}};
+    fmt::print("{}\n", json_text(json, 2));
+    return kExitSuccess;
+  }
   std::string below = plan.lowers.empty() ? "" : ", " + counted(plan.lowers.size(), "lower");
   if (!options.mkfs.empty()) below = ", " + options.mkfs;
   fmt::print("created {}: disk of {}, {} upper{}\n", config.path,
@@ -167,13 +195,17 @@ void add_create(CLI::App& app, Runner& chosen) {
   command->add_option("--uuid", options->uuid, "The layer's UUID (default: a random one)");
   command->add_option("--parent-uuid", options->parent_uuid,
                       "UUID of the layer below it (default: the topmost lower's)");
+  command->add_flag("--json", options->json, "Print JSON, sizes in bytes");
   command->footer(
       "Makes config.v1.json, writable_data and writable_index in DIR.\n\n"
       "Examples:\n"
       "  obd create disk --size 10G --mkfs ext4\n"
       "  obd create top --lower base.lsmt app.lsmt --type sparse\n"
       "  obd create next --from disk/config.v1.json    after obd seal disk");
-  command->callback([options, &chosen] { chosen = [options] { return run_create(*options); }; });
+  command->callback([options, &chosen] {
+    or_usage_error(parse(*options));
+    chosen = [options] { return run_create(*options); };
+  });
 }
 
 }  // namespace obd::tool

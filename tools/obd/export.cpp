@@ -17,6 +17,7 @@ struct ExportOptions {
   std::string image;
   std::string raw;
   bool force = false;
+  bool json = false;
 };
 
 Result<std::vector<ByteRange>> data_ranges(const Image& image) {
@@ -62,6 +63,12 @@ Result<uint64_t> copy_image(const Image& image, File& raw) {
 Result<int> run_export(const ExportOptions& options) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(const Target target, find_target(fs, options.image));
+  if (is_block_device(options.raw)) {
+    return fail(EINVAL,
+                "{}: is a block device, and export makes files: "
+                "nbdcopy -- [ nbdkit -r overlaybd {} ] {} writes it",
+                options.raw, shell_quoted(target.path), shell_quoted(options.raw));
+  }
   OBD_TRY(refuse_taken(fs, options.raw, options.force));
   OBD_TRY_ASSIGN(const auto image, open_to_look(fs, target, false));
   OBD_TRY_ASSIGN(const bool taken, fs.exists(options.raw));
@@ -75,6 +82,14 @@ Result<int> run_export(const ExportOptions& options) {
   OBD_TRY_ASSIGN(const uint64_t written, copy_image(*image, output.file()));
   OBD_TRY(output.finish());
   OBD_TRY(image->close());
+  if (options.json) {
+    const Json json = {{"source", target.path},
+                       {"raw", options.raw},
+                       {"virtual_size", image->size()},
+                       {"data_bytes", written}};
+    fmt::print("{}\n", json_text(json, 2));
+    return kExitSuccess;
+  }
   fmt::print("created {}: disk of {}, {} of data\n", options.raw, human_size(image->size()),
              human_size(written));
   return kExitSuccess;
@@ -91,12 +106,16 @@ void add_export(CLI::App& app, Runner& chosen) {
       ->required();
   command->add_option("-o,--output", options->raw, "The raw disk to make")->required();
   command->add_flag("-f,--force", options->force, "Replace an existing file");
+  command->add_flag("--json", options->json, "Print JSON, sizes in bytes");
   command->footer(
       "The file appears under its name only when it is whole.\n\n"
       "Examples:\n"
       "  obd export disk -o disk.raw\n"
       "  obd export base.lsmt -o base.raw --force");
-  command->callback([options, &chosen] { chosen = [options] { return run_export(*options); }; });
+  command->callback([options, &chosen] {
+    or_usage_error(refuse_stream("--output", options->raw));
+    chosen = [options] { return run_export(*options); };
+  });
 }
 
 }  // namespace obd::tool

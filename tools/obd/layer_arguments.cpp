@@ -89,7 +89,8 @@ void add_layer_arguments(CLI::App& command, LayerArguments& arguments,
   add_blob_arguments(command, arguments.blob);
 }
 
-Result<LayerOutput> layer_output(FileSystem& fs, const LayerArguments& arguments) {
+Result<LayerOutput> layer_output(const LayerArguments& arguments) {
+  OBD_TRY(refuse_stream("--output", arguments.path));
   if (arguments.message.size() > lsmt::kMaxTagSize) {
     return fail(EINVAL, "--message: has {} bytes, and a layer has room for {}",
                 arguments.message.size(), lsmt::kMaxTagSize);
@@ -105,7 +106,6 @@ Result<LayerOutput> layer_output(FileSystem& fs, const LayerArguments& arguments
     OBD_TRY_ASSIGN(output.parent_uuid,
                    parse_uuid_option("--parent-uuid", arguments.parent_uuid, Uuid()));
   }
-  OBD_TRY(refuse_taken(fs, arguments.path, arguments.force));
   return output;
 }
 
@@ -113,6 +113,16 @@ std::string layer_summary(const LayerInfo& layer) {
   std::string text = fmt::format("disk of {}, {} of data", human_size(layer.virtual_size),
                                  human_size(layer.data_bytes));
   if (layer.zero_bytes != 0) text += fmt::format(", {} of zeros", human_size(layer.zero_bytes));
+  return text + "; " + size_summary(layer);
+}
+
+std::string size_summary(const LayerInfo& layer) {
+  std::string text = "wrote " + human_size(layer.file_bytes);
+  if (layer.container && layer.container->compression != Compression::none) {
+    text += fmt::format(", compressed to {:.1f} %",
+                        100.0 * static_cast<double>(layer.container->compressed_size) /
+                            static_cast<double>(layer.container->content_size));
+  }
   return text;
 }
 

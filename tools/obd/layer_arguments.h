@@ -28,7 +28,7 @@ struct LayerArguments {
   std::string uuid;
   std::string parent_uuid;
   std::string message;
-  bool force = false;
+  bool force = false;  // LayerOutput has it as options.overwrite
   BlobArguments blob;
 };
 
@@ -37,10 +37,12 @@ struct LayerArguments {
 void add_layer_arguments(CLI::App& command, LayerArguments& arguments,
                          const std::string& default_uuid, const std::string& default_parent);
 
-// Checks the arguments, and that the output may be made or replaced.
-Result<LayerOutput> layer_output(FileSystem& fs, const LayerArguments& arguments);
+// What the arguments come to. Looks at no file: the caller goes on with refuse_taken().
+Result<LayerOutput> layer_output(const LayerArguments& arguments);
 
-// "disk of 10 GiB, 1.2 GiB of data, 3 MiB of zeros"
+// "disk of 10 GiB, 1.2 GiB of data, 3 MiB of zeros; wrote 400 MiB, compressed to 33.3 %"
 std::string layer_summary(const LayerInfo& layer);
+// The last part of that alone.
+std::string size_summary(const LayerInfo& layer);
 
 }  // namespace obd::tool

@@ -16,9 +16,11 @@ namespace {
 struct MergeArguments {
   std::vector<std::string> sources;
   std::string range;
-  bool replace = false;
   LayerArguments layer;
   bool json = false;
+  // What these come to:
+  MergeOptions options;
+  LayerOutput output;
 };
 
 // "A..B", counted from 0, both included.
@@ -36,6 +38,7 @@ Result<LowerRange> parse_range(const std::string& text) {
                 "counted from 0, as in 0..3",
                 text);
   }
+  if (range.first > range.last) return fail(EINVAL, "--range: {} runs backwards", text);
   return range;
 }
 
@@ -58,18 +61,14 @@ Result<Target> find_sources(FileSystem& fs, const std::vector<std::string>& sour
 Result<int> run_merge(const MergeArguments& arguments) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(const Target target, find_sources(fs, arguments.sources));
-  MergeOptions options;
+  MergeOptions options = arguments.options;
   options.at_bottom = target.is_image;
-  options.replace = arguments.replace;
-  if (!arguments.range.empty()) {
-    if (!target.is_image) {
-      return fail(EINVAL, "--range: is for the lowers of an image; name the layers to merge");
-    }
-    OBD_TRY_ASSIGN(options.range, parse_range(arguments.range));
+  if (options.range && !target.is_image) {
+    return fail(EINVAL, "--range: is for the lowers of an image; name the layers to merge");
   }
-  OBD_TRY_ASSIGN(const LayerOutput output, layer_output(fs, arguments.layer));
+  OBD_TRY(refuse_taken(fs, arguments.output.path, arguments.layer.force));
   OBD_TRY_ASSIGN(const LayerInfo layer,
-                 merge_layers(fs, target.config, options, output, progress_lines()));
+                 merge_layers(fs, target.config, options, arguments.output, progress_lines()));
 
   std::vector<std::string> replaced;
   if (options.replace) {
@@ -107,7 +106,7 @@ void add_merge(CLI::App& app, Runner& chosen) {
                        "ends are included")
           ->type_name("A..B");
   command
-      ->add_flag("--replace", arguments->replace,
+      ->add_flag("--replace", arguments->options.replace,
                  "Put the new layer into the image's config in place of the range")
       ->needs(range);
   add_layer_arguments(*command, arguments->layer,
@@ -123,8 +122,13 @@ void add_merge(CLI::App& app, Runner& chosen) {
       "  obd merge disk -o all.lsmt\n"
       "  obd merge one.lsmt two.lsmt three.lsmt -o middle.lsmt\n"
       "  obd merge disk --range 0..3 --replace -o disk/base.lsmt    a shorter stack");
-  command->callback(
-      [arguments, &chosen] { chosen = [arguments] { return run_merge(*arguments); }; });
+  command->callback([arguments, &chosen] {
+    if (!arguments->range.empty()) {
+      arguments->options.range = or_usage_error(parse_range(arguments->range));
+    }
+    arguments->output = or_usage_error(layer_output(arguments->layer));
+    chosen = [arguments] { return run_merge(*arguments); };
+  });
 }
 
 }  // namespace obd::tool

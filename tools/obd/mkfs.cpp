@@ -20,12 +20,16 @@ std::vector<std::string> options_for(std::string_view fstype) {
 
 }  // namespace
 
-Result<std::string> find_mkfs(const std::string& fstype) {
+Result<void> check_fstype(const std::string& fstype) {
   constexpr std::string_view kNameCharacters =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.";
   if (fstype.empty() || fstype.find_first_not_of(kNameCharacters) != std::string::npos) {
     return fail(EINVAL, "--mkfs: '{}' is no type of file system", fstype);
   }
+  return {};
+}
+
+Result<std::string> find_mkfs(const std::string& fstype) {
   auto program = find_program("mkfs." + fstype);
   if (!program && program.error().code == ENOENT) {
     return fail(ENOENT, "--mkfs: {}: install the tools of that file system",

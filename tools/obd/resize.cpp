@@ -15,34 +15,45 @@ namespace obd::tool {
 namespace {
 
 struct ResizeOptions {
+  struct Size {
+    uint64_t bytes = 0;
+    bool is_added = false;  // to what the disk has
+  };
   std::string image;
   std::string size;
+  Size wanted;  // what `size` comes to
   bool force = false;
   bool json = false;
 };
 
 // SIZE, or +SIZE on top of what the disk has.
-Result<uint64_t> wanted_size(FileSystem& fs, const Target& target, const std::string& text) {
-  const auto named = [](Result<uint64_t> parsed) -> Result<uint64_t> {
-    if (!parsed) return fail(parsed.error().code, "SIZE: {}", parsed.error().message);
-    return parsed;
-  };
-  if (!text.starts_with('+')) return named(parse_disk_size(text));
-  OBD_TRY_ASSIGN(const uint64_t more, named(parse_size(std::string_view(text).substr(1))));
+Result<ResizeOptions::Size> parse_wanted_size(std::string_view text) {
+  ResizeOptions::Size size;
+  size.is_added = text.starts_with('+');
+  auto bytes = size.is_added ? parse_size(text.substr(1)) : parse_disk_size(text);
+  if (!bytes) return fail(bytes.error().code, "SIZE: {}", bytes.error().message);
+  size.bytes = *bytes;
+  return size;
+}
+
+Result<uint64_t> wanted_size(FileSystem& fs, const Target& target,
+                             const ResizeOptions::Size& wanted) {
+  if (!wanted.is_added) return wanted.bytes;
   OBD_TRY_ASSIGN(const auto image, open_to_look(fs, target, false));
   const uint64_t size = image->size();
   OBD_TRY(image->close());
-  if (more > std::numeric_limits<uint64_t>::max() - size) {
-    return fail(EINVAL, "SIZE: {} more than {} bytes do not fit into 64 bits", text.substr(1),
-                size);
+  if (wanted.bytes > std::numeric_limits<uint64_t>::max() - size) {
+    return fail(EINVAL, "SIZE: {} bytes more than {} do not fit into 64 bits", wanted.bytes, size);
   }
-  return named(parse_disk_size(std::to_string(size + more)));
+  auto sum = parse_disk_size(std::to_string(size + wanted.bytes));
+  if (!sum) return fail(sum.error().code, "SIZE: {}", sum.error().message);
+  return sum;
 }
 
 Result<int> run_resize(const ResizeOptions& options) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(const Target target, find_image(fs, options.image));
-  const Result<uint64_t> size = wanted_size(fs, target, options.size);
+  const Result<uint64_t> size = wanted_size(fs, target, options.wanted);
   if (!size) return std::unexpected(size.error());
   OBD_TRY_ASSIGN(const ResizeReport done, resize_image(fs, target.path, *size, options.force));
   if (done.size > done.old_size && done.size > lsmt::kAddressableEnd.bytes()) {
@@ -91,7 +102,10 @@ void add_resize(CLI::App& app, Runner& chosen) {
       "  obd resize disk 20G\n"
       "  obd resize disk +10G\n"
       "  obd resize disk 5G --force");
-  command->callback([options, &chosen] { chosen = [options] { return run_resize(*options); }; });
+  command->callback([options, &chosen] {
+    options->wanted = or_usage_error(parse_wanted_size(options->size));
+    chosen = [options] { return run_resize(*options); };
+  });
 }
 
 }  // namespace obd::tool

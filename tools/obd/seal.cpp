@@ -10,15 +10,24 @@ namespace {
 
 struct SealOptions {
   std::string image;
+  bool json = false;
 };
 
 Result<int> run_seal(const SealOptions& options) {
   FileSystem& fs = posix_file_system();
   OBD_TRY_ASSIGN(const Target target, find_image(fs, options.image));
   OBD_TRY_ASSIGN(const std::vector<std::string> warnings, seal_image(fs, target.path));
-  for (const std::string& sentence : warnings) warn(sentence);
   OBD_TRY_ASSIGN(const ImageConfig sealed, load_config(fs, target.path));
   if (sealed.lowers.empty()) return fail(EIO, "{}: has no layer after sealing", target.path);
+  if (options.json) {
+    const Json json = {{"image", target.path},
+                       {"sealed", sealed.lowers.back()},
+                       {"lowers", sealed.lowers.size()},
+                       {"warnings", warnings}};
+    fmt::print("{}\n", json_text(json, 2));
+    return kExitSuccess;
+  }
+  for (const std::string& sentence : warnings) warn(sentence);
   fmt::print("sealed {}\n", sealed.lowers.back());
   fmt::print("write on top of it:  obd create DIR --from {}\n", shell_quoted(target.path));
   return kExitSuccess;
@@ -32,6 +41,7 @@ void add_seal(CLI::App& app, Runner& chosen) {
       app.add_subcommand("seal", "Makes the writable layer of an image immutable, in place");
   command->add_option("IMAGE", options->image, "config.v1.json, or the folder that holds it")
       ->required();
+  command->add_flag("--json", options->json, "Print JSON");
   command->footer(
       "The layer's data file stays where it is and becomes the topmost lower, its index\n"
       "log is removed, and the config is rewritten. No server may have the image open.\n"

@@ -25,10 +25,28 @@ std::optional<unsigned> shift_of(std::string_view suffix) {
   return static_cast<unsigned>(10 * (place + 1));
 }
 
+// "5G" for what people write instead: "5GB", "5gib", "5 G".
+std::optional<std::string> without_unit(std::string_view text) {
+  const size_t digits = text.find_first_not_of("0123456789.");
+  if (digits == 0 || digits == std::string_view::npos) return std::nullopt;
+  std::string unit;
+  for (const char c : text.substr(digits)) {
+    if (c != ' ') unit += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  if (unit.ends_with('B')) unit.pop_back();
+  if (unit.ends_with('I')) unit.pop_back();
+  if (unit.size() != 1 || !kSuffixes.contains(unit.front())) return std::nullopt;
+  return std::string(text.substr(0, digits)) + unit;
+}
+
 }  // namespace
 
 Result<uint64_t> parse_size(std::string_view text) {
   const auto bad = [&] {
+    if (const auto shorter = without_unit(text)) {
+      return fail(EINVAL, "'{}' is not a size: write {}, which counts in powers of 1024", text,
+                  *shorter);
+    }
     return fail(EINVAL,
                 "'{}' is not a size: write digits and perhaps one of K, M, G, T, P, E, as in 10G, "
                 "1.5T or 4096",
