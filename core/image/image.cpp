@@ -263,6 +263,7 @@ Result<void> Image::resize_upper(uint64_t size, std::span<const SectorRange> hid
 Result<void> Image::begin_update(uint64_t hash) {
   OBD_TRY(check_writable());
   const std::unique_lock layout(layout_mutex_);
+  OBD_TRY(upper_->refuse_other_names("updating it"));
   return upper_->begin_update(hash);
 }
 
