@@ -30,6 +30,7 @@ Result<void> check_fstype(const std::string& fstype) {
 }
 
 Result<std::string> find_mkfs(const std::string& fstype) {
+  OBD_TRY(check_fstype(fstype));
   auto program = find_program("mkfs." + fstype);
   if (!program && program.error().code == ENOENT) {
     return fail(ENOENT, "--mkfs: {}: install the tools of that file system",

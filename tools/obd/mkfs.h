@@ -14,7 +14,7 @@ namespace obd::tool {
 // Refuses what cannot be the name of a type.
 Result<void> check_fstype(const std::string& fstype);
 
-// The path of mkfs.FSTYPE, a name that was checked.
+// The path of mkfs.FSTYPE; refuses what check_fstype() does.
 Result<std::string> find_mkfs(const std::string& fstype);
 
 // Runs the program on a file; quietly, and without asking anything, where the program has
