@@ -59,15 +59,12 @@ PYTHON
 start_fuse
 expect_errno ENOSPC 'os.pwrite(fd, bytes(4096), size)'
 expect_errno ENOSPC 'os.pwrite(fd, bytes(4096), size + (1 << 40))'
-expect_errno EINVAL 'os.pwrite(fd, bytes(100), 0)'
-expect_errno EINVAL 'os.pwrite(fd, bytes(512), 100)'
 expect_errno EPERM 'os.ftruncate(fd, 0)'
 expect_errno EPERM 'os.ftruncate(fd, size + 512)'
 expect_errno EPERM 'os.open("file", os.O_RDWR | os.O_TRUNC)'
 expect_errno EPERM 'os.chmod("file", 0o777)'
 expect_errno EOPNOTSUPP 'fallocate(0, 0, size)'
 expect_errno ENOSPC 'fallocate(0x10, size - 512, 1024)'
-expect_errno EINVAL 'fallocate(3, 100, 512)'
 python3 - <<'PYTHON'
 import os
 size = 16 << 20
@@ -98,6 +95,16 @@ expect_fail 1 'Read-only file system' dd if=/dev/zero of=file bs=4096 count=1 co
 kill_nbdkit
 serve disk
 cmp --bytes=4096 file /dev/zero
+stop_fuse
+stop_nbdkit
+
+# --- a server that serves whole sectors only ---
+start_nbdkit server --filter=blocksize-policy memory 16M blocksize-minimum=512 \
+  blocksize-error-policy=error
+start_fuse
+expect_errno EINVAL 'os.pwrite(fd, bytes(100), 0)'
+expect_errno EINVAL 'os.pwrite(fd, bytes(512), 100)'
+expect_errno EINVAL 'fallocate(3, 100, 512)'
 stop_fuse
 stop_nbdkit
 

@@ -154,7 +154,11 @@ def lsmt_header(block, where):
     fields = dict(zip(names, struct.unpack_from("<IIQQQ", block, 24)))
     require(fields["size"] == 390, f"{where}: struct size {fields['size']}")
     require(fields["virtual_size"] % SECTOR == 0, f"{where}: virtual_size")
-    require(not any(block[390:4096]), f"{where}: padding that is not zeros")
+    # A writable sparse layer of ours says that it has an index log (docs/format.md, section 1).
+    mark = block[504:512] if fields["flags"] == 0x13 else b""
+    require(mark in (b"", bytes(8), b"OBD-LOG1"), f"{where}: mark {mark!r}")
+    padding = block[390:504] + (b"" if mark else block[504:512]) + block[512:4096]
+    require(not any(padding), f"{where}: padding that is not zeros")
     return fields
 
 
