@@ -73,6 +73,7 @@ start_guest() {
     fi
     shift 2
   done
+  rm -f "$name.console.log" # a guest of that name may have run before
   # Never KVM: on hosts that are guests themselves it may hang rather than fail.
   qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 512 -nodefaults -display none \
     -no-reboot -serial "file:$name.console.log" -kernel "$guest_kernel/vmlinuz" \
