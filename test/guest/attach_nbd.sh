@@ -12,7 +12,7 @@ make_initramfs attach_nbd --module 'nbd nbds_max=2' "${image_programs[@]}" \
   "$OBD_BUILD_DIR/bin/obd-mount" <<'GUEST'
 say() { printf '[%s] %s\n' "$(cut -d' ' -f1 /proc/uptime)" "$*"; }
 die() { say "FAILED: $*"; obd-mount list; cat /run/obd/*/*.log; dmesg | tail -n 20; exit 1; }
-attach_options="--backend nbd --plugin $plugin --connections 2"
+attach_options="--backend nbd --plugin $plugin --connections 2 --request-timeout $timeout"
 pid_of() { cut -d' ' -f1 /run/obd/*/"$1.pid"; }
 nothing_left() {
   [ -z "$(ls /run/obd)" ] || die "left in the state: $(ls /run/obd/*)"
@@ -108,10 +108,13 @@ obd check /tmp/disk
 tar cf /dev/vda -C /tmp disk
 GUEST
 
+# With and without a time after which nbd takes a request for lost.
 for type in append sparse; do
+  timeout=0
+  [[ $type == append ]] || timeout=10
   truncate --size 160M out.tar
   boot attach_nbd --raw out.tar \
-    --append "plugin=$guest_plugin type=$type rounds=$rounds"
+    --append "plugin=$guest_plugin type=$type rounds=$rounds timeout=$timeout"
   tar xf out.tar
   obd check disk
   rm -r disk out.tar
