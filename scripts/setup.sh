@@ -56,6 +56,7 @@ dev_packages=(
   clang-format-19
   clang-tidy-19
   cpio
+  erofs-utils
   fio
   jq
   kmod
