@@ -74,14 +74,13 @@ Result<std::vector<uint64_t>> pieces_with_data(const Image& image, const File& w
     if (extent.kind == ExtentKind::data) add(extent.offset, extent.offset + extent.length);
     return true;
   }));
-  const auto middle = static_cast<ptrdiff_t>(pieces.size());
   for (uint64_t from = 0; from < length;) {
     OBD_TRY_ASSIGN(const auto run, wanted.next_data(from));
     if (!run) break;
     from = run->offset + run->length;
     add(run->offset, from);
   }
-  std::inplace_merge(pieces.begin(), pieces.begin() + middle, pieces.end());
+  std::ranges::sort(pieces);
   const auto twice = std::ranges::unique(pieces);
   pieces.erase(twice.begin(), twice.end());
   return pieces;

@@ -71,9 +71,33 @@ before=$(live)
 rm mnt/file{2..20}
 sync -f mnt
 fstrim mnt
+# xfs frees deleted files in the background.
+for ((i = 0; i < 50 && $(live) >= before - (16 << 20); ++i)); do sleep 0.2 && fstrim mnt; done
 (($(live) < before - (16 << 20))) || fail "fstrim freed too little: $before, then $(live)"
 umount mnt
 obd_mount_admin umount disk
+expect_nothing_left umount
+
+# What lies under something else is not forgotten, and a loop device over the device is a user.
+obd_mount dir disk mnt >/dev/null
+mount -t tmpfs none mnt
+expect_fail 5 'lies over it' obd_mount_admin umount mnt
+umount mnt
+over=$(losetup --find --show "$(obd_mount dev disk)")
+cleanup_fn detach_over
+detach_over() { losetup --detach "$over"; }
+umount mnt
+expect_fail 5 "shown by $over" obd_mount_admin umount disk
+detach_over
+obd_mount_admin umount disk
+expect_nothing_left umount
+
+# A state folder is the same by any of its names.
+ln -s "$state" state-link
+"$OBD_MOUNT" dir disk mnt --state-dir state-link/ --backend fuse >/dev/null
+obd_mount dir disk mnt >/dev/null
+expect_json <(obd_mount_admin list --json) 'length == 1' '.[0].state == "attached"'
+obd_mount_admin umount mnt
 expect_nothing_left umount
 
 # Read-only: of this image, and of one without a writable layer.

@@ -12,8 +12,10 @@
 #include "tools/attach/attach.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
@@ -38,6 +40,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kForDeviceToGo = 30s;
 constexpr auto kForPassersBy = 2s;
+constexpr auto kForForcedFlush = 10s;
 constexpr auto kForServerToClose = 60s;  // it makes everything stable once more
 constexpr auto kPause = 5ms;
 
@@ -52,6 +55,13 @@ Result<Backend> choose_backend(const std::optional<Backend>& wanted) {
   return fail(EOPNOTSUPP,
               "this host can make no block device: its kernel has no nbd (modprobe nbd), and "
               "/dev/fuse or /dev/loop-control is missing; obd-mount doctor tells more");
+}
+
+// One for the kernel: with several, it takes a request that is 30 seconds old for lost although its
+// server lives, and sends it again on another connection. Should the server then carry out the
+// first one late, it would overwrite what has been written since.
+unsigned default_connections(Backend backend) {
+  return backend == Backend::nbd ? 1 : std::clamp(std::thread::hardware_concurrency(), 1U, 4U);
 }
 
 Result<uint64_t> served_size(const StatePaths& paths) {
@@ -74,6 +84,13 @@ Result<std::string> connect_fuse(const StatePaths& paths, const Attachment& atta
   return attach_loop(paths.disk, attachment.read_only);
 }
 
+// The device in the kernel, known or not; empty when there is none.
+std::string find_device(const StatePaths& paths, const Attachment& attachment) {
+  auto device = attachment.backend == Backend::nbd ? find_nbd_device(attachment.identifier)
+                                                   : find_loop_device(paths.disk);
+  return device ? std::move(*device) : std::string();
+}
+
 Result<void> bring_up(ImageState& state, Attachment& attachment) {
   const StatePaths& paths = state.paths();
   OBD_TRY(state.save(attachment));
@@ -85,16 +102,13 @@ Result<void> bring_up(ImageState& state, Attachment& attachment) {
                                         ? connect_nbd(paths, attachment)
                                         : connect_fuse(paths, attachment));
   OBD_TRY(state.save(attachment));
+  // Everything later rests on finding it again.
+  if (find_device(paths, attachment) != attachment.device) {
+    return fail(EIO, "{}: the kernel does not show it as this image's", attachment.device);
+  }
   OBD_TRY(wait_until_usable(attachment.device, size));
   OBD_TRY(tool::check_interrupt());
   return {};
-}
-
-// The device in the kernel, known or not; empty when there is none.
-std::string find_device(const StatePaths& paths, const Attachment& attachment) {
-  auto device = attachment.backend == Backend::nbd ? find_nbd_device(attachment.identifier)
-                                                   : find_loop_device(paths.disk);
-  return device ? std::move(*device) : std::string();
 }
 
 bool has_server(const StatePaths& paths) {
@@ -119,11 +133,14 @@ Result<DeviceClaim> claim_soon(const std::string& device) {
   }
 }
 
-Result<void> remove_device(const Attachment& attachment, const std::string& device) {
-  if (attachment.backend == Backend::fuse) return detach_loop(device);
+Result<void> remove_device(const StatePaths& paths, const Attachment& attachment,
+                           const std::string& device) {
+  // Asked again right before: the number may be somebody else's by now.
+  if (attachment.backend == Backend::fuse) {
+    return loop_backing_file(device) == paths.disk ? detach_loop(device) : Result<void>();
+  }
   OBD_TRY_ASSIGN(NbdKernel kernel, NbdKernel::open());
   OBD_TRY_ASSIGN(const unsigned index, nbd_index(device));
-  // Asked again right before: the number may be another server's by now.
   if (nbd_identifier(index) != attachment.identifier) return {};
   return kernel.disconnect(index);
 }
@@ -150,22 +167,57 @@ Result<void> end_processes(const StatePaths& paths, const Attachment& attachment
   return {};
 }
 
-Result<void> take_down(ImageState& state, Attachment& attachment, bool flush, bool force) {
+enum class Flush {
+  not_needed,   // or not possible any more
+  needed,       // else nothing is taken down
+  if_it_works,  // within kForForcedFlush
+};
+
+// In a process of its own: one that waits for a dead server cannot be interrupted.
+void flush_if_it_works(const DeviceClaim& claim) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(claim.flush() ? 0 : 1);
+  if (child < 0) return;
+  const auto deadline = std::chrono::steady_clock::now() + kForForcedFlush;
+  while (::waitpid(child, nullptr, WNOHANG) == 0) {
+    if (std::chrono::steady_clock::now() > deadline) return;
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+Result<void> take_device_down(ImageState& state, Attachment& attachment, const std::string& device,
+                              Flush flush) {
+  const StatePaths& paths = state.paths();
+  OBD_TRY_ASSIGN(DeviceClaim claim, claim_soon(device));
+  if (flush == Flush::needed) OBD_TRY(claim.flush());
+  if (flush == Flush::if_it_works) flush_if_it_works(claim);
+  attachment.phase = Phase::detaching;
+  // Without space for it, or while it is forced, the old state has to do: it names all there is.
+  if (auto saved = state.save(attachment); !saved && flush == Flush::needed) return saved;
+  // Before the device: it would connect it again.
+  OBD_TRY(stop_supervisor(paths));
+  // Somebody may have opened it without a claim of his own, and written, since it was flushed.
+  if (flush == Flush::needed) {
+    OBD_TRY(claim.check_unused());
+    OBD_TRY(claim.flush());
+  }
+  OBD_TRY(remove_device(paths, attachment, device));
+  {
+    const DeviceClaim end = std::move(claim);
+  }
+  return wait_until_gone(paths, attachment, device);
+}
+
+Result<void> take_down(ImageState& state, Attachment& attachment, Flush flush) {
   const StatePaths& paths = state.paths();
   if (const std::string device = find_device(paths, attachment); !device.empty()) {
-    OBD_TRY_ASSIGN(DeviceClaim claim, claim_soon(device));
-    if (flush) {
-      if (auto flushed = claim.flush(); !flushed && !force) return flushed;
+    if (auto gone = take_device_down(state, attachment, device, flush); !gone) {
+      // What is still there goes on being looked after.
+      if (is_alive(paths, attachment)) {
+        static_cast<void>(ensure_supervisor(directory_of(paths.folder), paths));
+      }
+      return gone;
     }
-    attachment.phase = Phase::detaching;
-    OBD_TRY(state.save(attachment));
-    // Before the device: it would connect it again.
-    OBD_TRY(stop_supervisor(paths));
-    OBD_TRY(remove_device(attachment, device));
-    {
-      const DeviceClaim end = std::move(claim);
-    }
-    OBD_TRY(wait_until_gone(paths, attachment, device));
   }
   OBD_TRY(end_processes(paths, attachment));
   return state.remove();
@@ -173,7 +225,7 @@ Result<void> take_down(ImageState& state, Attachment& attachment, bool flush, bo
 
 // A failure to undo is told after what went wrong first.
 std::unexpected<Error> undo(ImageState& state, Attachment& attachment, Error error) {
-  const auto undone = take_down(state, attachment, false, true);
+  const auto undone = take_down(state, attachment, Flush::if_it_works);
   if (!undone)
     error.message += fmt::format("; and could not be undone: {}", undone.error().message);
   return std::unexpected(std::move(error));
@@ -192,10 +244,10 @@ Result<std::optional<Attachment>> settle(ImageState& state) {
     return std::nullopt;
   }
   if (found->phase == Phase::attached && is_alive(state.paths(), *found)) return found;
-  const auto down = take_down(state, *found, false, true);
+  const auto down = take_down(state, *found, Flush::not_needed);
   if (down) return std::nullopt;
   // Interrupted while it was detached, and in use again or still: then it stays.
-  if (down.error().code == EBUSY && is_alive(state.paths(), *found) && has_server(state.paths())) {
+  if (down.error().code == EBUSY && is_alive(state.paths(), *found)) {
     found->phase = Phase::attached;
     found->device = find_device(state.paths(), *found);
     OBD_TRY(state.save(*found));
@@ -233,7 +285,8 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request) {
   attachment.image = request.image;
   OBD_TRY_ASSIGN(attachment.backend, choose_backend(request.backend));
   attachment.read_only = request.read_only;
-  attachment.connections = request.connections;
+  attachment.connections =
+      request.connections != 0 ? request.connections : default_connections(attachment.backend);
   attachment.cache_size = request.cache_size;
   attachment.dead_timeout = request.dead_timeout;
   attachment.request_timeout = request.request_timeout;
@@ -243,7 +296,7 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request) {
   if (auto up = bring_up(state, attachment); !up) return undo(state, attachment, up.error());
   attachment.phase = Phase::attached;
   if (auto saved = state.save(attachment); !saved) return undo(state, attachment, saved.error());
-  if (auto watched = ensure_supervisor(state_dir, state.paths()); !watched) {
+  if (auto watched = start_supervisor(state_dir, state.paths(), Links::alive); !watched) {
     return undo(state, attachment, watched.error());
   }
   return Attached{.attachment = std::move(attachment), .is_new = true};
@@ -259,9 +312,16 @@ Result<void> detach(ImageState& state, Attachment& attachment, bool force) {
                 "or use --force and lose what was not written",
                 attachment.image, status.last_words);
   }
-  const bool broken = !is_alive(paths, attachment);
-  const bool flush = !broken && !(status.given_up && !has_server(paths));
-  return take_down(state, attachment, flush, force);
+  if (force) return take_down(state, attachment, Flush::if_it_works);
+  const std::string device = find_device(paths, attachment);
+  if (device.empty()) return take_down(state, attachment, Flush::not_needed);
+  if (!is_alive(paths, attachment)) {
+    return fail(EIO,
+                "{}: {} is dead: what had not been synced when its front end died is lost; detach "
+                "it with --force",
+                attachment.image, device);
+  }
+  return take_down(state, attachment, Flush::needed);
 }
 
 Result<std::string> recover(ImageState& state) {
@@ -276,9 +336,15 @@ Result<std::string> recover(ImageState& state) {
                 "run this again",
                 before->image, before->device, describe_users(before->device));
   }
+  OBD_TRY_ASSIGN(const std::string boot_id, posix_file_system().boot_id());
   OBD_TRY_ASSIGN(const auto after, settle(state));
   if (!after && !before) return std::string();  // somebody had only begun
-  if (!after) return fmt::format("{}: took down what was left of it", before->image);
+  if (!after) {
+    return fmt::format("{}: took down what was left of it{}", before->image,
+                       before->phase == Phase::attached && before->boot_id == boot_id
+                           ? "; what had not been synced is lost"
+                           : "");
+  }
   if (is_supervised(paths)) return std::string();
   OBD_TRY(ensure_supervisor(state_dir, paths));
   return fmt::format("{}: {} is supervised again", after->image, after->device);

@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "core/io/file.h"
+#include "tools/attach/loop_device.h"
 #include "tools/obd/interrupt.h"
 
 namespace obd::attach {
@@ -124,13 +125,25 @@ bool has_open(pid_t pid, dev_t number) {
 }
 
 // Programs like udevd open a device for a moment whenever it changes.
-bool is_passer_by(const std::string& name) { return name.find("udev") != std::string::npos; }
+bool is_passer_by(const std::string& name) {
+  return name == "systemd-udevd" || name == "(udev-worker)";
+}
 
 std::optional<pid_t> find_opener(dev_t number) {
   for (const pid_t pid : all_processes()) {
     if (pid != ::getpid() && has_open(pid, number) && !is_passer_by(name_of(pid))) return pid;
   }
   return std::nullopt;
+}
+
+// A loop device over this one holds it without a claim and without a descriptor of a process.
+std::string find_loop_over(const std::string& device) {
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/block", code)) {
+    std::string loop = "/dev/" + entry.path().filename().string();
+    if (loop.starts_with("/dev/loop") && loop_backing_file(loop) == device) return loop;
+  }
+  return "";
 }
 
 }  // namespace
@@ -172,6 +185,9 @@ std::string describe_users(const std::string& device) {
     return fmt::format("mounted on {} in the mount namespace of process {} ({})", mount.directory,
                        mount.process, name_of(mount.process));
   }
+  if (const std::string loop = find_loop_over(device); !loop.empty()) {
+    return fmt::format("shown by {}", loop);
+  }
   if (const auto number = number_of(device)) {
     if (const auto opener = find_opener(*number)) {
       return fmt::format("open in process {} ({})", *opener, name_of(*opener));
@@ -181,22 +197,26 @@ std::string describe_users(const std::string& device) {
 }
 
 Result<DeviceClaim> DeviceClaim::take(const std::string& device) {
-  OBD_TRY_ASSIGN(const dev_t number, number_of(device));
-  const auto in_use = [&]() -> std::unexpected<Error> {
-    const std::string users = describe_users(device);
-    return fail(EBUSY, "{}: is in use{}{}", device, users.empty() ? "" : ": ", users);
-  };
+  OBD_TRY(number_of(device));
   // O_EXCL without O_CREAT: a block device that is mounted or claimed says EBUSY (open(2)).
   Descriptor fd(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+  if (!fd && errno != EBUSY) return fail_errno(errno, "{}: cannot open", device);
   if (!fd) {
-    if (errno == EBUSY) return in_use();
-    return fail_errno(errno, "{}: cannot open", device);
+    const std::string users = describe_users(device);
+    return fail(EBUSY, "{}: is in use{}{}", device, users.empty() ? "" : ": ", users);
   }
-  if (find_opener(number)) return in_use();
-  return DeviceClaim(device, std::move(fd));
+  DeviceClaim claim(device, std::move(fd));
+  OBD_TRY(claim.check_unused());
+  return claim;
 }
 
-Result<void> DeviceClaim::flush() {
+Result<void> DeviceClaim::check_unused() const {
+  const std::string users = describe_users(device_);
+  if (!users.empty()) return fail(EBUSY, "{}: is in use: {}", device_, users);
+  return {};
+}
+
+Result<void> DeviceClaim::flush() const {
   if (::fsync(fd_.get()) != 0) return fail_errno(errno, "{}: cannot be flushed", device_);
   return {};
 }

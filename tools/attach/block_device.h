@@ -34,7 +34,9 @@ class DeviceClaim {
   // EBUSY when it is in use, also by somebody who only has it open.
   static Result<DeviceClaim> take(const std::string& device);
   // Makes everything written to the device stable.
-  Result<void> flush();
+  Result<void> flush() const;
+  // Again: is there nobody who has opened it without a claim?
+  Result<void> check_unused() const;
 
  private:
   DeviceClaim(std::string device, Descriptor fd) : device_(std::move(device)), fd_(std::move(fd)) {}

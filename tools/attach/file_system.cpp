@@ -123,6 +123,15 @@ Result<std::string> device_mounted_on(const std::string& directory) {
   return std::string(source != nullptr ? source : "");
 }
 
+std::vector<std::string> untrusted_options(const std::string& fstype) {
+  std::vector<std::string> options = {"nosuid", "nodev"};
+  // An ext4 says itself what is to happen after an error: a panic of the host, if it likes.
+  if (fstype == "ext2" || fstype == "ext3" || fstype == "ext4") {
+    options.emplace_back("errors=remount-ro");
+  }
+  return options;
+}
+
 std::vector<std::string> default_options(const std::string& fstype, bool read_only) {
   std::vector<std::string> options = {read_only ? "ro" : "rw"};
   if (!read_only &&

@@ -35,6 +35,9 @@ Result<void> unmount(const std::string& directory);
 // The device that is mounted on a directory, the topmost one; empty when none is.
 Result<std::string> device_mounted_on(const std::string& directory);
 
+// What keeps content that may be hostile from harming the host: added after all other options.
+std::vector<std::string> untrusted_options(const std::string& fstype);
+
 // The options with which a file system of this type is to be mounted if nothing else is asked for.
 std::vector<std::string> default_options(const std::string& fstype, bool read_only);
 

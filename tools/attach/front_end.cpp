@@ -70,8 +70,8 @@ Result<ProcessId> start_front_end(const StatePaths& paths, const Attachment& att
   Descriptor theirs(ends[1]);
   Program program{.words = {program_path, "--socket", paths.socket, "--connections",
                             fmt::format("{}", attachment.connections), "--give-up-after",
-                            fmt::format("{}", attachment.dead_timeout), "--ready-fd",
-                            fmt::format("{}", theirs.get())},
+                            fmt::format("{}", attachment.dead_timeout), "--end-server",
+                            "--ready-fd", fmt::format("{}", theirs.get())},
                   .log_path = paths.front_end_log,
                   .record_path = paths.front_end_record,
                   .kept_fds = {theirs.get()},
@@ -105,7 +105,10 @@ Result<void> stop_front_end(const StatePaths& paths) {
     // Unmounted, it ends by itself once all it has to do is done. One that is not mounted yet,
     // since its starter was killed, does so only when it is told to.
     if (auto watch = runs ? ProcessWatch::open(*front_end) : fail(ESRCH, "ended"); watch) {
-      if (waited > kForOrderlyEnd) OBD_TRY(watch->signal(SIGKILL));
+      if (waited > kForOrderlyEnd) {
+        if (code == EBUSY) return fail(EBUSY, "{}: is in use", paths.disk);
+        OBD_TRY(watch->signal(SIGKILL));
+      }
       if (code != EBUSY && waited > kBeforeTold) OBD_TRY(watch->signal(SIGTERM));
       static_cast<void>(watch->wait(kPause));
     } else {

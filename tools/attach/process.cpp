@@ -56,9 +56,26 @@ Result<ProcessStat> read_stat(pid_t pid) {
   return stat;
 }
 
+// In place: a successor must be able to start when there is no space left for another file.
 Result<void> write_record(const std::string& path, const ProcessId& process) {
-  return replace_file(posix_file_system(), path,
-                      fmt::format("{} {}\n", process.pid, process.start_ticks));
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return fail_errno(errno, "{}: cannot open", path);
+  const std::string text =
+      fmt::format("{:<40}\n", fmt::format("{} {}", process.pid, process.start_ticks));
+  const bool written =
+      ::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+  const int code = errno;
+  ::close(fd);
+  if (!written) return fail_errno(code, "{}: cannot be written", path);
+  return {};
+}
+
+// Memory that a dead server frees is not worth what dies with it.
+void survive_lack_of_memory() {
+  const int fd = ::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  [[maybe_unused]] const ssize_t written = ::write(fd, "-1000", 5);  // needs root
+  ::close(fd);
 }
 
 // What the engine needs to read, write and replace files of any owner. Everything else of root's
@@ -112,7 +129,10 @@ int become(const Program& program) {
   }
   if (const int code = prepare_descriptors(program); code != 0) return code;
   raise_file_limit();
-  if (program.serves_io) ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);  // needs root; only a help
+  if (program.serves_io) {
+    ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);  // needs root; only a help
+    survive_lack_of_memory();
+  }
   if (program.only_files) keep_only_file_capabilities();
   std::vector<char*> argv;
   for (const std::string& word : program.words) argv.push_back(const_cast<char*>(word.c_str()));

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "core/io/file.h"
+#include "tools/obd/interrupt.h"
 
 namespace obd::attach {
 namespace {
@@ -46,6 +47,15 @@ Result<void> make_private_folder(const std::string& path) {
   return {};
 }
 
+// The kernel names a loop device's file without links, so the paths here have none either.
+std::string canonical_dir(const std::string& dir) {
+  std::error_code code;
+  const auto absolute = std::filesystem::absolute(dir, code);
+  auto canonical = std::filesystem::weakly_canonical(absolute, code);
+  if (code) return dir;
+  return canonical.has_filename() ? canonical.string() : canonical.parent_path().string();
+}
+
 Result<std::optional<std::string>> read_if_there(const std::string& path) {
   auto text = read_whole(posix_file_system(), path, kMaxStateSize);
   if (text) return std::optional(std::move(*text));
@@ -55,10 +65,13 @@ Result<std::optional<std::string>> read_if_there(const std::string& path) {
 
 }  // namespace
 
-StatePaths::StatePaths(std::string state_dir, std::string image_id)
+StatePaths::StatePaths(const std::string& named_dir, std::string image_id)
+    : StatePaths(Canonical{canonical_dir(named_dir)}, std::move(image_id)) {}
+
+StatePaths::StatePaths(const Canonical& dir, std::string image_id)
     : id(std::move(image_id)),
-      lock(fmt::format("{}/{}{}", state_dir, id, kLockSuffix)),
-      folder(fmt::format("{}/{}", state_dir, id)),
+      lock(fmt::format("{}/{}{}", dir.path, id, kLockSuffix)),
+      folder(fmt::format("{}/{}", dir.path, id)),
       attachment(folder + "/attachment.json"),
       server_status(folder + "/server.json"),
       server_record(folder + "/server.pid"),
@@ -91,6 +104,7 @@ Result<ImageState> ImageState::lock_id(const std::string& state_dir, const std::
     ImageState state(paths, fd);
     while (::flock(fd, LOCK_EX) != 0) {
       if (errno != EINTR) return fail_errno(errno, "{}: cannot lock", paths.lock);
+      OBD_TRY(tool::check_interrupt());
     }
     // The one who held it may have removed it: then the lock is on a file without a name.
     struct stat held{};

@@ -24,7 +24,7 @@ namespace obd::attach {
 
 // Paths of one image's files; says nothing about what is there.
 struct StatePaths {
-  StatePaths(std::string state_dir, std::string image_id);
+  StatePaths(const std::string& state_dir, std::string image_id);
 
   std::string id;
   std::string lock;
@@ -36,6 +36,12 @@ struct StatePaths {
   std::string server_ready;  // there when the server takes connections
   std::string socket;
   std::string disk;
+
+ private:
+  struct Canonical {
+    std::string path;
+  };
+  StatePaths(const Canonical& dir, std::string image_id);
 };
 
 class ImageState {

@@ -35,7 +35,9 @@ using Clock = std::chrono::steady_clock;
 
 // One that has lived longer died of something else than its start.
 constexpr auto kLongLife = 2s;
-constexpr unsigned kMaxShortLives = 10;
+// It is given up when short lives have followed each other for as long as requests wait, and so
+// often.
+constexpr unsigned kMinShortLives = 5;
 constexpr std::chrono::milliseconds kFirstPause = 20ms;
 // Until the kernel has seen that all its connections are dead; it replaces only those.
 constexpr auto kForLinksToDie = 2s;
@@ -46,18 +48,18 @@ constexpr auto kForServerToStart = 70s;  // more than start_server() waits
 class Supervisor {
  public:
   explicit Supervisor(const StatePaths& paths) : paths_(paths) {}
-  Result<void> run();
+  Result<void> run(Links links);
 
  private:
   enum class Event { asked_to_stop, server_died, link_died, nothing };
 
-  Result<void> prepare();
+  Result<void> prepare(Links links);
   // Until something happens; a negative timeout: for as long as that takes.
   Result<Event> wait(const ProcessWatch* server, std::chrono::milliseconds timeout);
   Result<bool> attend(const ProcessWatch& server);
   Result<void> replace_server();
   Result<void> give_kernel_new_links();
-  Result<void> save_status();
+  void save_status();
 
   const StatePaths& paths_;
   Attachment attachment_;
@@ -68,7 +70,7 @@ class Supervisor {
   Descriptor signals_;
 };
 
-Result<void> Supervisor::prepare() {
+Result<void> Supervisor::prepare(Links links) {
   sigset_t set;
   ::sigemptyset(&set);
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, number);
@@ -80,18 +82,23 @@ Result<void> Supervisor::prepare() {
   attachment_ = std::move(*attachment);
   OBD_TRY_ASSIGN(status_, server_status(paths_));
   status_.given_up = false;
-  OBD_TRY(save_status());
+  save_status();
   if (attachment_.backend == Backend::nbd) {
     OBD_TRY_ASSIGN(NbdKernel kernel, NbdKernel::open());
     OBD_TRY_ASSIGN(index_, nbd_index(attachment_.device));
     OBD_TRY(kernel.listen(index_));
     kernel_.emplace(std::move(kernel));
+    // The kernel does not tell which of its connections are dead, and a server that lives on behind
+    // a dead one could carry out an old request late.
+    OBD_TRY_ASSIGN(const auto server, read_process_record(paths_.server_record));
+    if (links == Links::unknown && server) OBD_TRY(end_process(*server, SIGKILL, kForServerToDie));
   }
   return {};
 }
 
-Result<void> Supervisor::save_status() {
-  return replace_file(posix_file_system(), paths_.server_status, to_json(status_));
+// Only a help for whoever looks: a full disk must not end the server's keeper.
+void Supervisor::save_status() {
+  static_cast<void>(replace_file(posix_file_system(), paths_.server_status, to_json(status_)));
 }
 
 Result<Supervisor::Event> Supervisor::wait(const ProcessWatch* server,
@@ -153,12 +160,15 @@ Result<void> Supervisor::replace_server() {
     status_.last_words = connected.error().message;
     OBD_TRY(end_process(*server, SIGKILL, kForServerToDie));
   }
-  return save_status();
+  save_status();
+  return {};
 }
 
-Result<void> Supervisor::run() {
-  OBD_TRY(prepare());
+Result<void> Supervisor::run(Links links) {
+  OBD_TRY(prepare(links));
   unsigned short_lives = 0;
+  Clock::time_point last_long_life = Clock::now();
+  const std::chrono::seconds patience(attachment_.dead_timeout);
   while (true) {
     OBD_TRY_ASSIGN(const auto server, read_process_record(paths_.server_record));
     const auto watch = server ? ProcessWatch::open(*server) : fail(ESRCH, "there is no server");
@@ -169,9 +179,11 @@ Result<void> Supervisor::run() {
       const std::string words = last_words(paths_.server_log);
       status_.last_words = words.empty() ? "it ended without a word" : words;
     }
-    short_lives = Clock::now() - born > kLongLife ? 0 : short_lives + 1;
-    status_.given_up = short_lives >= kMaxShortLives;
-    OBD_TRY(save_status());
+    const bool lived_long = Clock::now() - born > kLongLife;
+    short_lives = lived_long ? 0 : short_lives + 1;
+    if (lived_long) last_long_life = Clock::now();
+    status_.given_up = short_lives >= kMinShortLives && Clock::now() - last_long_life > patience;
+    save_status();
     if (status_.given_up) {
       return fail(EIO, "{}: its server died {} times in a row and is left down: {}",
                   attachment_.image, short_lives, status_.last_words);
@@ -190,21 +202,27 @@ bool is_supervised(const StatePaths& paths) {
   return supervisor && *supervisor && is_running(**supervisor);
 }
 
-Result<void> ensure_supervisor(const std::string& state_dir, const StatePaths& paths) {
-  if (is_supervised(paths)) return {};
+Result<void> start_supervisor(const std::string& state_dir, const StatePaths& paths, Links links) {
   std::error_code code;
   std::string self = std::filesystem::read_symlink("/proc/self/exe", code);
   // The file of a program that was upgraded while it ran is gone.
   if (code || ::access(self.c_str(), X_OK) != 0) {
     OBD_TRY_ASSIGN(self, tool::find_program("obd-mount"));
   }
-  OBD_TRY(spawn_detached({.words = {self, "supervise", "--state-dir", state_dir, paths.id},
-                          .log_path = paths.supervisor_log,
-                          .record_path = paths.supervisor_record,
-                          .kept_fds = {},
-                          .serves_io = true,
-                          .only_files = false}));
+  Program program{.words = {self, "supervise", "--state-dir", state_dir, paths.id},
+                  .log_path = paths.supervisor_log,
+                  .record_path = paths.supervisor_record,
+                  .kept_fds = {},
+                  .serves_io = true,
+                  .only_files = false};
+  if (links == Links::alive) program.words.emplace_back("--links-alive");
+  OBD_TRY(spawn_detached(program));
   return {};
+}
+
+Result<void> ensure_supervisor(const std::string& state_dir, const StatePaths& paths) {
+  if (is_supervised(paths)) return {};
+  return start_supervisor(state_dir, paths, Links::unknown);
 }
 
 Result<void> stop_supervisor(const StatePaths& paths) {
@@ -213,6 +231,8 @@ Result<void> stop_supervisor(const StatePaths& paths) {
   return end_process(*supervisor, SIGTERM, kForServerToStart);
 }
 
-Result<void> supervise(const StatePaths& paths) { return Supervisor(paths).run(); }
+Result<void> supervise(const StatePaths& paths, Links links) {
+  return Supervisor(paths).run(links);
+}
 
 }  // namespace obd::attach

@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 
 #include "tools/fuse/say.h"
 
@@ -169,6 +172,12 @@ bool Link::wait_for_end_of_server() {
   bool told = false;
   while (!has_ended(server_pidfd_.get(), static_cast<int>(kRetry.count()))) {
     if (!check_patience()) return false;
+    if (!told && Clock::now() >= tell_at && options_.end_server) {
+      say("{}: its server, process {}, has closed the connection but still runs: ending it",
+          options_.address.text(), server_pid_);
+      ::syscall(SYS_pidfd_send_signal, server_pidfd_.get(), SIGKILL, nullptr, 0);
+      told = true;
+    }
     if (!told && Clock::now() >= tell_at) {
       say("{}: its server, process {}, has closed the connection but still runs: waiting for its "
           "end",

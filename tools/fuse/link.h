@@ -47,6 +47,8 @@ class Link {
     bool read_only = false;    // nothing will be written, so an export may become read-only
     unsigned connections = 1;  // used as far as the export allows several
     std::optional<std::chrono::duration<double>> give_up_after;
+    // A server that lives on after a connection to it broke is killed: somebody starts another.
+    bool end_server = false;
   };
 
   // Connects, or says why it cannot: at the start there is no second try.

@@ -155,6 +155,9 @@ int parse_and_run(int argc, char** argv) {
                      "Without a server for so many seconds, fail requests until there is one again "
                      "(default: wait for ever)")
           ->check(CLI::Range(0.0, 1e9));
+  app.add_flag("--end-server", link.end_server,
+               "Kill a server that breaks a connection but lives on, for its supervisor to start "
+               "another");
   app.add_option("--ready-fd", arguments.ready_fd,
                  "Write \"ready\" and a newline to this descriptor when the disk can be used")
       ->check(CLI::NonNegativeNumber);

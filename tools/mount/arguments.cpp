@@ -11,19 +11,13 @@
 #include "tools/obd/size_text.h"
 
 namespace obd::mount {
-namespace {
-
-unsigned default_connections() { return std::clamp(std::thread::hardware_concurrency(), 1U, 4U); }
-
-}  // namespace
-
 void add_state_dir(CLI::App& command, std::string& state_dir) {
   command.add_option("--state-dir", state_dir, "Where attached images are remembered")
       ->type_name("DIR")
       ->capture_default_str();
 }
 
-AttachArguments::AttachArguments(CLI::App& command) : connections_(default_connections()) {
+AttachArguments::AttachArguments(CLI::App& command) {
   command.add_option("IMAGE", image_, "config.v1.json, or the folder that holds it")->required();
   command.add_flag("-r,--read-only", read_only, "Attach for reading only");
   command.add_option("--fstype", fstype, "The file system on the disk; auto: look")
@@ -36,9 +30,11 @@ AttachArguments::AttachArguments(CLI::App& command) : connections_(default_conne
   command.add_option("--backend", backend_, "How the device is made; auto: nbd where there is one")
       ->check(CLI::IsMember({"auto", "nbd", "fuse"}))
       ->capture_default_str();
-  command.add_option("--connections", connections_, "Connections to the server")
-      ->check(CLI::Range(1, 16))
-      ->capture_default_str();
+  command
+      .add_option("--connections", connections_,
+                  "Connections to the server (default: 1 for nbd; for fuse as many as there are "
+                  "processors, at most 4)")
+      ->check(CLI::Range(1, 16));
   command.add_option("--cache-size", cache_size_, "The server's memory for decompressed blocks")
       ->capture_default_str();
   command

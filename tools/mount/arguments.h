@@ -31,7 +31,7 @@ class AttachArguments {
   std::string backend_ = "auto";
   std::string cache_size_ = "64M";
   std::string plugin_;
-  unsigned connections_;
+  unsigned connections_ = 0;  // 0: what suits the back end
   unsigned dead_timeout_ = 300;
   unsigned request_timeout_ = 0;
 };

@@ -35,7 +35,10 @@ Result<int> run_dev(const AttachArguments& arguments) {
   const std::string& device = image.attachment.device;
   if (arguments.json) {
     auto options = attach::default_options(*fstype, arguments.read_only);
-    if (arguments.untrusted) options.insert(options.end(), {"nosuid", "nodev"});
+    if (arguments.untrusted) {
+      const auto more = attach::untrusted_options(*fstype);
+      options.insert(options.end(), more.begin(), more.end());
+    }
     fmt::print("{}\n", mount_list(*fstype, device, options));
   } else {
     fmt::print("{}\n", device);

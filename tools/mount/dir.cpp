@@ -31,7 +31,10 @@ std::vector<std::string> mount_options(const AttachArguments& arguments, const s
     options.emplace_back("ro");
   }
   // Last, so that nothing before it wins.
-  if (arguments.untrusted) options.insert(options.end(), {"nosuid", "nodev"});
+  if (arguments.untrusted) {
+    const auto more = attach::untrusted_options(fstype);
+    options.insert(options.end(), more.begin(), more.end());
+  }
   return options;
 }
 

@@ -17,9 +17,12 @@ void add_supervise(CLI::App& app, Runner& chosen) {
   const auto id = std::make_shared<std::string>();
   add_state_dir(*command, *state_dir);
   command->add_option("ID", *id)->required();
-  command->callback([state_dir, id, &chosen] {
-    chosen = [state_dir, id]() -> Result<int> {
-      OBD_TRY(attach::supervise(attach::StatePaths(*state_dir, *id)));
+  const auto links_alive = std::make_shared<bool>(false);
+  command->add_flag("--links-alive", *links_alive);
+  command->callback([state_dir, id, links_alive, &chosen] {
+    chosen = [state_dir, id, links_alive]() -> Result<int> {
+      OBD_TRY(attach::supervise(attach::StatePaths(*state_dir, *id),
+                                *links_alive ? attach::Links::alive : attach::Links::unknown));
       return kExitSuccess;
     };
   });

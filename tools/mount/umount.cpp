@@ -67,7 +67,17 @@ Result<std::optional<std::string>> find_id(const std::string& state_dir, const N
 Result<void> unmount(attach::ImageState& state, attach::Attachment& attachment,
                      const std::string& directory) {
   OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-  if (there == attachment.device) OBD_TRY(attach::unmount(directory));
+  if (there == attachment.device) {
+    OBD_TRY(attach::unmount(directory));
+  } else if (const auto mounts = attach::find_mounts(attachment.device); mounts) {
+    // Below something else that is mounted there, or in another mount namespace than ours.
+    for (const attach::DeviceMount& mount : *mounts) {
+      if (mount.directory != directory) continue;
+      return fail(EBUSY, "{}: is not what is mounted on {} here: {}", attachment.device, directory,
+                  there.empty() ? attach::describe_users(attachment.device)
+                                : fmt::format("{} lies over it", there));
+    }
+  }
   std::erase_if(attachment.mounts,
                 [&](const attach::MountPoint& mount) { return mount.directory == directory; });
   return state.save(attachment);
