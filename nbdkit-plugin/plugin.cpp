@@ -130,10 +130,11 @@ int overlaybd_config_complete() noexcept {
 }
 
 // Reasons for which an image can perhaps still be read: no permission to write, read-only media, a
-// format feature that only readers can ignore.
+// format feature that only readers can ignore, a log that was emptied, a sparse file with two
+// names.
 bool may_still_be_readable(const obd::Error& error) {
   return error.code == EACCES || error.code == EPERM || error.code == EROFS ||
-         error.code == ENOTSUP;
+         error.code == ENOTSUP || error.code == EUCLEAN || error.code == EMLINK;
 }
 
 obd::Result<void> open_image() {

@@ -113,21 +113,9 @@ Result<void> write_config(FileSystem& fs, const std::string& path, const Json& j
   return replace_file(fs, path, text);
 }
 
-// The lock is on the file that will be replaced. Who comes second either does not get it, or has
-// locked a file that is the config no longer.
-Result<std::unique_ptr<File>> lock_config(FileSystem& fs, const std::string& path) {
-  OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_write));
-  OBD_TRY(file->lock(LockMode::exclusive));
-  OBD_TRY_ASSIGN(const FileInfo locked, file->info());
-  OBD_TRY_ASSIGN(const auto current, fs.open(path, Access::read_only));
-  OBD_TRY_ASSIGN(const FileInfo named, current->info());
-  if (locked.device == named.device && locked.inode == named.inode) return file;
-  return fail(EBUSY, "{}: has been replaced meanwhile; it was left as it is now", path);
-}
-
+// Compares once more, as an editor that is not ours takes no lock.
 Result<void> edit_config(FileSystem& fs, const ImageConfig& seen,
                          const std::function<Result<void>(Json&)>& change) {
-  OBD_TRY_ASSIGN(const auto lock, lock_config(fs, seen.path));
   OBD_TRY(refuse_changed_config(fs, seen));
   OBD_TRY_ASSIGN(Json json, parse(fs, seen.path));
   OBD_TRY(change(json));
@@ -305,10 +293,31 @@ Result<void> refuse_changed_config(FileSystem& fs, const ImageConfig& seen) {
   return fail(EBUSY, "{}: its layers have changed meanwhile; it was left as it is now", seen.path);
 }
 
-Result<void> turn_upper_into_lower(FileSystem& fs, const ImageConfig& seen,
-                                   const std::optional<UpperConfig>& next) {
-  return edit_config(fs, seen, [&](Json& json) -> Result<void> {
-    OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", seen.path + ": upper"));
+// The lock is on the file that will be replaced. Who comes second either does not get it, or has
+// locked a file that is the config no longer.
+Result<ConfigLock> ConfigLock::take(FileSystem& fs, const ImageConfig& seen) {
+  auto file = fs.open(seen.path, Access::read_write);
+  if (!file && file.error().code == EACCES) {
+    return fail(EACCES,
+                "{}: may not be written to, so it cannot be locked and replaced: change its mode "
+                "(chmod u+w), or have its owner run this",
+                seen.path);
+  }
+  if (!file) return std::unexpected<Error>(std::move(file).error());
+  OBD_TRY((*file)->lock(LockMode::exclusive));
+  OBD_TRY_ASSIGN(const FileInfo locked, (*file)->info());
+  OBD_TRY_ASSIGN(const auto current, fs.open(seen.path, Access::read_only));
+  OBD_TRY_ASSIGN(const FileInfo named, current->info());
+  if (locked.device != named.device || locked.inode != named.inode) {
+    return fail(EBUSY, "{}: has been replaced meanwhile; it was left as it is now", seen.path);
+  }
+  OBD_TRY(refuse_changed_config(fs, seen));
+  return ConfigLock(fs, seen, std::move(*file));
+}
+
+Result<void> ConfigLock::turn_upper_into_lower(const std::optional<UpperConfig>& next) {
+  return edit_config(*fs_, seen_, [&](Json& json) -> Result<void> {
+    OBD_TRY_ASSIGN(const std::string data, text_of(json["upper"], "data", seen_.path + ": upper"));
     if (json["lowers"].is_null()) json["lowers"] = Json::array();
     Json& lowers = json["lowers"];
     // An acceleration layer stays the topmost entry, which is how it is told from the others.
@@ -323,9 +332,8 @@ Result<void> turn_upper_into_lower(FileSystem& fs, const ImageConfig& seen,
   });
 }
 
-Result<void> replace_lowers(FileSystem& fs, const ImageConfig& seen, LowerRange range,
-                            const std::string& lower) {
-  return edit_config(fs, seen, [&](Json& json) -> Result<void> {
+Result<void> ConfigLock::replace_lowers(LowerRange range, const std::string& lower) {
+  return edit_config(*fs_, seen_, [&](Json& json) -> Result<void> {
     Json& lowers = json["lowers"];
     lowers[range.first] = Json{{"file", lower}};
     const auto first = lowers.begin() + static_cast<ptrdiff_t>(range.first);

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -58,16 +59,10 @@ Result<std::string> name_in_config(FileSystem& fs, const std::string& file,
                                    const std::string& config_path);
 
 // Whoever changes a config says what it has seen in it, as load_config gave it. When the lowers or
-// the upper in the file are others by now, that is EBUSY and nothing changes. Comparing and
-// replacing is one step for all who go through here: the file is locked meanwhile.
+// the upper in the file are others by now, that is EBUSY and nothing changes.
 
 // The comparison alone, for who has just locked the upper and wants to know what it holds.
 Result<void> refuse_changed_config(FileSystem& fs, const ImageConfig& seen);
-
-// The upper's data file becomes the topmost lower, and `next`, whose paths are written as given,
-// the upper. All other keys stay.
-Result<void> turn_upper_into_lower(FileSystem& fs, const ImageConfig& seen,
-                                   const std::optional<UpperConfig>& next = std::nullopt);
 
 // Lowers of an image, counted from 0, the bottom; both ends are included.
 struct LowerRange {
@@ -75,9 +70,29 @@ struct LowerRange {
   size_t last = 0;
 };
 
-// One lower, written as given, takes the place of a range of them. All other keys stay.
-Result<void> replace_lowers(FileSystem& fs, const ImageConfig& seen, LowerRange range,
-                            const std::string& lower);
+// The right to change a config, once. While it is held, nobody else who goes through here gets it,
+// so what has been seen stays true: take it before what cannot be undone.
+// Errors of take(): EBUSY as above, and when somebody has the lock; EACCES when the file may not be
+// written to.
+class ConfigLock {
+ public:
+  static Result<ConfigLock> take(FileSystem& fs, const ImageConfig& seen);
+
+  // The upper's data file becomes the topmost lower, and `next`, whose paths are written as given,
+  // the upper. All other keys stay.
+  Result<void> turn_upper_into_lower(const std::optional<UpperConfig>& next = std::nullopt);
+
+  // One lower, written as given, takes the place of a range of them. All other keys stay.
+  Result<void> replace_lowers(LowerRange range, const std::string& lower);
+
+ private:
+  ConfigLock(FileSystem& fs, ImageConfig seen, std::unique_ptr<File> file)
+      : fs_(&fs), seen_(std::move(seen)), file_(std::move(file)) {}
+
+  FileSystem* fs_;
+  ImageConfig seen_;
+  std::unique_ptr<File> file_;  // holds the lock
+};
 
 // Makes the config file of a new image. Paths are written as given.
 Result<void> save_config(FileSystem& fs, const ImageConfig& config);

@@ -25,22 +25,25 @@ ImageConfig merged_part(const ImageConfig& config, const std::optional<LowerRang
   return part;
 }
 
+// Beside the lock on the upper's data file, which merging with `replace` holds itself.
+OpenOptions looking() { return {.access = Access::read_only, .force_share = true}; }
+
 // The config names the new layer only if the image that it then describes opens and is as large.
 Result<void> put_in_place(FileSystem& fs, const ImageConfig& config, LowerRange range,
-                          const std::string& layer) {
-  const OpenOptions look{.access = Access::read_only, .force_share = true};
-  OBD_TRY_ASSIGN(const auto before, Image::open(fs, config, look));
+                          const std::string& layer, uint64_t size) {
   ImageConfig next = config;
   const auto first = next.lowers.begin() + static_cast<ptrdiff_t>(range.first);
   *first = layer;
   next.lowers.erase(first + 1, first + static_cast<ptrdiff_t>(range.last - range.first + 1));
-  OBD_TRY_ASSIGN(const auto after, Image::open(fs, next, look));
-  if (after->size() != before->size()) {
+  OBD_TRY_ASSIGN(const auto after, Image::open(fs, next, looking()));
+  if (after->size() != size) {
     return fail(EIO, "{}: the disk would have {} bytes with {} in place, not {}; nothing changed",
-                config.path, after->size(), layer, before->size());
+                config.path, after->size(), layer, size);
   }
   OBD_TRY_ASSIGN(const std::string name, name_in_config(fs, layer, config.path));
-  auto replaced = replace_lowers(fs, config, range, name);
+  auto lock = ConfigLock::take(fs, config);
+  auto replaced = lock ? lock->replace_lowers(range, name)
+                       : Result<void>(std::unexpected<Error>(std::move(lock).error()));
   if (!replaced && replaced.error().code == EBUSY) {
     replaced.error().message += fmt::format(" (the merged layer is {})", layer);
   }
@@ -65,7 +68,13 @@ Result<LayerInfo> merge_layers(FileSystem& fs, const ImageConfig& config,
     OBD_TRY_ASSIGN(lock, fs.open(config.upper->data, Access::read_write));
     OBD_TRY(lock->lock(LockMode::exclusive));
   }
-  if (options.replace) OBD_TRY(refuse_changed_config(fs, config));
+  uint64_t size = 0;
+  if (options.replace) {
+    OBD_TRY(refuse_changed_config(fs, config));
+    // What would refuse the whole image in the end does so before anything is written.
+    OBD_TRY_ASSIGN(const auto whole, Image::open(fs, config, looking()));
+    size = whole->size();
+  }
 
   const ImageConfig part = merged_part(config, range);
   OBD_TRY_ASSIGN(const auto image, Image::open(fs, part,
@@ -81,7 +90,7 @@ Result<LayerInfo> merge_layers(FileSystem& fs, const ImageConfig& config,
   const bool at_bottom = options.at_bottom && (!range || range->first == 0);
   OBD_TRY_ASSIGN(LayerInfo merged,
                  copy_to_layer(fs, *image, {.drop_zeros = at_bottom}, output.path, layer, report));
-  if (options.replace) OBD_TRY(put_in_place(fs, config, *range, output.path));
+  if (options.replace) OBD_TRY(put_in_place(fs, config, *range, output.path, size));
   return merged;
 }
 

@@ -1,5 +1,7 @@
 // Sealing an image: its writable layer becomes its topmost sealed layer, in place.
 //
+//   0. the config is locked, and found to be what was seen: whatever refuses that leaves a writable
+//      layer as it was
 //   1. the index is appended to the data file and synced, then the trailer, and synced
 //   2. the config is replaced by one that lists the file among the lowers and has no upper, or the
 //      next one, whose files are there already
@@ -23,6 +25,9 @@ Result<void> refuse_full_stack(const ImageConfig& config) {
 Result<std::vector<std::string>> seal_upper(FileSystem& fs, const ImageConfig& config,
                                             WritableLayer& upper,
                                             const std::optional<UpperConfig>& next) {
+  if (!upper.sealed_in_place()) OBD_TRY(upper.refuse_other_names("sealing it"));
+  // Until the config is replaced: who cannot change it must not seal what it calls the upper.
+  OBD_TRY_ASSIGN(auto lock, ConfigLock::take(fs, config));
   std::vector<std::string> warnings = upper.warnings();
   if (!upper.sealed_in_place()) {
     OBD_TRY(upper.flush());
@@ -35,7 +40,7 @@ Result<std::vector<std::string>> seal_upper(FileSystem& fs, const ImageConfig& c
   }
   // The log is given up only for a layer that opens.
   OBD_TRY(SealedLayer::open(fs, config.upper->data));
-  OBD_TRY(turn_upper_into_lower(fs, config, next));
+  OBD_TRY(lock.turn_upper_into_lower(next));
   OBD_TRY(fs.remove(upper.index_path()));
   OBD_TRY(fs.sync_directory(directory_of(upper.index_path())));
   return warnings;
@@ -59,7 +64,6 @@ Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& c
   options.lowers_size = size;
   OBD_TRY_ASSIGN(const auto upper,
                  WritableLayer::open(fs, config.upper->data, config.upper->index, options));
-  OBD_TRY(refuse_changed_config(fs, config));
   return seal_upper(fs, config, *upper, std::nullopt);
 }
 

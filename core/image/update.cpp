@@ -93,10 +93,10 @@ Difference compare(std::span<const std::byte> present, std::span<const std::byte
   return is_all_zero(wanted) ? Difference::zeros : Difference::data;
 }
 
-// Adds what differs, in runs of whole blocks.
-Result<void> add_differences(LayerWriter& writer, uint64_t offset,
-                             std::span<const std::byte> present,
-                             std::span<const std::byte> wanted) {
+// Calls `act(difference, begin, end)` for each run of whole blocks that differ.
+template <typename Act>
+Result<void> for_each_difference(std::span<const std::byte> present,
+                                 std::span<const std::byte> wanted, const Act& act) {
   const auto difference_at = [&](size_t at) {
     const size_t block = std::min<size_t>(kBlockSize, wanted.size() - at);
     return compare(present.subspan(at, block), wanted.subspan(at, block));
@@ -106,34 +106,50 @@ Result<void> add_differences(LayerWriter& writer, uint64_t offset,
     const size_t begin = at;
     do at += std::min<size_t>(kBlockSize, wanted.size() - at);
     while (at < wanted.size() && difference_at(at) == difference);
-    const Sectors logical = Sectors::floor(offset + begin);
-    if (difference == Difference::data) {
-      OBD_TRY(writer.append_data(logical, wanted.subspan(begin, at - begin)));
-    } else if (difference == Difference::zeros) {
-      OBD_TRY(writer.append_zero(logical, Sectors::floor(at - begin)));
-    }
+    if (difference != Difference::none) OBD_TRY(act(difference, begin, at));
   }
   return {};
 }
 
+Result<void> add_differences(LayerWriter& writer, uint64_t offset,
+                             std::span<const std::byte> present,
+                             std::span<const std::byte> wanted) {
+  return for_each_difference(
+      present, wanted, [&](Difference difference, size_t begin, size_t end) -> Result<void> {
+        const Sectors logical = Sectors::floor(offset + begin);
+        if (difference == Difference::zeros) {
+          return writer.append_zero(logical, Sectors::floor(end - begin));
+        }
+        return writer.append_data(logical, wanted.subspan(begin, end - begin));
+      });
+}
+
+// What is there already is not written again: a second attempt on a full host needs no more space
+// than what the first one lacked.
 Result<void> change_disk(const Image& update, Image& image) {
   std::vector<ImageExtent> extents;
   OBD_TRY(update.extents(0, update.size(), [&](const ImageExtent& extent) {
     if (extent.kind != ExtentKind::hole) extents.push_back(extent);
     return true;
   }));
-  std::vector<std::byte> buffer(kPiece);
+  std::vector<std::byte> wanted_buffer(kPiece);
+  std::vector<std::byte> present_buffer(kPiece);
   for (const ImageExtent& extent : extents) {
     if (extent.kind == ExtentKind::zero) {
       OBD_TRY(image.zero(extent.offset, extent.length));
       continue;
     }
     for (uint64_t done = 0; done < extent.length;) {
-      const auto piece = std::span(buffer).first(
-          static_cast<size_t>(std::min<uint64_t>(kPiece, extent.length - done)));
-      OBD_TRY(update.read(piece, extent.offset + done));
-      OBD_TRY(image.write(piece, extent.offset + done));
-      done += piece.size();
+      const uint64_t offset = extent.offset + done;
+      const auto size = static_cast<size_t>(std::min<uint64_t>(kPiece, extent.length - done));
+      const auto wanted = std::span(wanted_buffer).first(size);
+      const auto present = std::span(present_buffer).first(size);
+      OBD_TRY(update.read(wanted, offset));
+      OBD_TRY(image.read(present, offset));
+      OBD_TRY(for_each_difference(present, wanted, [&](Difference, size_t begin, size_t end) {
+        return image.write(wanted.subspan(begin, end - begin), offset + begin);
+      }));
+      done += size;
     }
   }
   return image.flush();
@@ -177,6 +193,9 @@ Result<bool> write_update(FileSystem& fs, const Image& image, const File& wanted
   options.uuid = Uuid::random();
   options.parent_uuid = upper.uuid;
   options.user_tag = kUpdateTag;
+  // Who may not read the upper may not read what comes into it either.
+  OBD_TRY_ASSIGN(const auto upper_data, fs.open(upper.path, Access::read_only));
+  OBD_TRY_ASSIGN(options.blob.like, upper_data->info());
   OBD_TRY_ASSIGN(const auto writer, LayerWriter::create(fs, path, options));
   std::vector<std::byte> present_buffer(kPiece);
   std::vector<std::byte> wanted_buffer(kPiece);

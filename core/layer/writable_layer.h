@@ -180,6 +180,7 @@ class WritableLayer {
   Result<void> load(const std::string& data_path);
   Result<void> load_data_header();
   Result<void> load_log(std::unique_ptr<File> log_file);
+  Result<void> refuse_to_write_over_losses() const;
   Result<void> adopt_allocated_ranges();
   Result<bool> ends_in_own_trailer() const;
 

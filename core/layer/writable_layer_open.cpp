@@ -86,6 +86,10 @@ Result<void> WritableLayer::load(const std::string& data_path) {
   if (is_same_file(index_info_, data_info)) {
     return fail(EINVAL, "{}: data and index of the upper are the same file", data_->path());
   }
+  if (kind_ == UpperKind::sparse && data_info.links > 1 && options_.access == Access::read_write) {
+    // Each writes in place, so the first write changes the other image's disk.
+    OBD_TRY(refuse_other_names("writing to it"));
+  }
   for (const FileInfo& info : {data_info, index_info_}) {
     if (info.links <= 1) continue;
     warnings_.push_back(fmt::format(
@@ -110,6 +114,7 @@ Result<void> WritableLayer::load(const std::string& data_path) {
           "forgotten, so older data of the layers below may show; restore it from a copy",
           index_path_, data_->path()));
       warnings_.push_back(scan_.losses.back());
+      OBD_TRY(refuse_to_write_over_losses());
     }
     OBD_TRY(adopt_allocated_ranges());
   } else {
@@ -209,8 +214,9 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
       data_info.size > lsmt::kHeaderSize) {
     scan_.losses.push_back(
         fmt::format("{}: has no records, so nothing names the {} bytes of data in {}: what was "
-                    "written is lost unless there is a copy of the index log",
+                    "written is lost unless there is a copy of the index log: restore it",
                     index_path_, data_info.size - lsmt::kHeaderSize, data_->path()));
+    OBD_TRY(refuse_to_write_over_losses());
   }
   warnings_.insert(warnings_.end(), scan_.warnings.begin(), scan_.warnings.end());
   warnings_.insert(warnings_.end(), scan_.losses.begin(), scan_.losses.end());
@@ -223,6 +229,16 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   pending_update_ = scan_.pending_update;
   log_ = std::make_unique<IndexLog>(std::move(log_file), end);
   return {};
+}
+
+// The first write would make a log that looks whole, and nobody could tell any more what is
+// missing.
+Result<void> WritableLayer::refuse_to_write_over_losses() const {
+  if (options_.access == Access::read_only) return {};
+  OBD_TRY_ASSIGN(const auto written, data_->next_data(lsmt::kHeaderSize));
+  if (!written) return {};
+  return fail(EUCLEAN, "{}; until then the image only opens read-only (obd check shows its state)",
+              scan_.losses.back());
 }
 
 Result<void> WritableLayer::adopt_allocated_ranges() {

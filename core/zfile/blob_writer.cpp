@@ -35,7 +35,9 @@ BlobWriter::BlobWriter(std::string path, const BlobOptions& options, OutputFile 
 Result<std::unique_ptr<BlobWriter>> BlobWriter::create(FileSystem& fs, const std::string& path,
                                                        const BlobOptions& options, bool overwrite) {
   OBD_TRY(check_options(path, options));
-  OBD_TRY_ASSIGN(OutputFile output, OutputFile::create(fs, path, 0644, overwrite));
+  const auto& like = options.like;
+  OBD_TRY_ASSIGN(OutputFile output, OutputFile::create(fs, path, like ? 0600 : 0644, overwrite));
+  if (like) OBD_TRY(output.file().set_owner_and_mode(like->owner, like->group, like->mode));
   std::unique_ptr<BlobWriter> writer(new BlobWriter(path, options, std::move(output)));
   if (options.compression == Compression::none) return writer;
   writer->tail_ += zfile::kHeaderSize;

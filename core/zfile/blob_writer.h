@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,8 @@ struct BlobOptions {
   uint32_t block_size = zfile::kDefaultBlockSize;
   bool tar = false;
   unsigned threads = 0;  // to compress with; 0: as many as the host has cores
+  // Whose owner and mode the file has, from before anything is in it; without it 0644.
+  std::optional<FileInfo> like = {};
 };
 
 class BlobWriter {

@@ -11,8 +11,14 @@ stop_nbdkit
 read_disk disk expected.raw
 cp -al disk other
 
-# Whoever opens one for writing is told.
+# Whoever opens one for writing is told. A sparse layer is written in place, so that is refused.
 for image in disk other; do
+  if [[ $type == sparse ]]; then
+    expect_fail 1 "$image/writable_data: has 2 names .*cp --reflink=auto" \
+      nbdkit --unix - "$OBD_PLUGIN" $image --run 'nbdinfo "$uri"'
+    expect_disk $image expected.raw -r
+    continue
+  fi
   rm -f server.log
   serve $image
   stop_nbdkit

@@ -32,6 +32,18 @@ obd check disk | grep -q 'clean$'
 obd resize disk 8M >/dev/null
 lose disk
 expect_fail 1 "wrong: .*$sentence" obd check disk
-serve disk
+before=$(sha256sum disk/writable_*)
+expect_fail 1 "$sentence.*read-only" \
+  nbdkit --unix - "$OBD_PLUGIN" disk --run 'nbdinfo "$uri"'
+for command in 'seal disk' 'compact disk' 'resize disk 16M' 'clone disk copy'; do
+  # shellcheck disable=SC2086
+  expect_fail 1 "$sentence.*read-only" obd $command
+done
+[[ $(sha256sum disk/writable_*) == "$before" ]] || fail 'a refused command changed a file'
+serve disk -r
 stop_nbdkit
 grep -Eq "warning: .*$sentence" server.log || fail "no warning: $(<server.log)"
+# One that was never written to has lost nothing.
+serve fresh
+qemu_io "$uri" 'write -P 5 1M 64k'
+stop_nbdkit

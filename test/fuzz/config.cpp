@@ -20,7 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::require(lower.find('\0') == std::string::npos, "a path has no NUL");
   }
   if (!config->upper) return 0;
-  if (const auto sealed = turn_upper_into_lower(fs, *config); !sealed) {
+  auto lock = ConfigLock::take(fs, *config);
+  fuzz::require(lock.has_value(), "an accepted config can be locked");
+  if (const auto sealed = lock->turn_upper_into_lower(); !sealed) {
     fuzz::require(false, "an accepted config can be rewritten: " + sealed.error().message);
   }
   const auto again = load_config(fs, config->path);

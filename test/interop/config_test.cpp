@@ -1,9 +1,11 @@
 // The image config as overlaybd's tools write it, and what happens when it is wrong.
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cerrno>
 
+#include "core/image/clone.h"
 #include "test/interop/script_model.h"
 #include "test/interop/workspace.h"
 
@@ -251,10 +253,10 @@ TEST_F(Config, EditorsDoNotUndoEachOthersChanges) {
   const std::string path = config(R"({"lowers": [{"file": "a"}, {"file": "b"}, {"file": "c"}]})");
   for (const char* name : {"a", "b", "c"}) write_text(workspace_ / name, "");
   const ImageConfig seen = load_config(host, path).value();
-  ASSERT_TRUE(replace_lowers(host, seen, {1, 2}, "a"));
+  ASSERT_TRUE(must(ConfigLock::take(host, seen)).replace_lowers({1, 2}, "a"));
   const std::string after = read_whole(host, path, kMiB).value();
 
-  const auto second = replace_lowers(host, seen, {0, 1}, "c");
+  const auto second = ConfigLock::take(host, seen);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, EBUSY);
   EXPECT_TRUE(mentions(second.error().message, {"config.v1.json", "meanwhile"}));
@@ -264,8 +266,17 @@ TEST_F(Config, EditorsDoNotUndoEachOthersChanges) {
   ImageConfig with_upper = load_config(host, path).value();
   with_upper.upper = UpperConfig{"data", "index"};
   EXPECT_FALSE(refuse_changed_config(host, with_upper));
-  EXPECT_FALSE(turn_upper_into_lower(host, with_upper));
+  EXPECT_FALSE(ConfigLock::take(host, with_upper));
   EXPECT_EQ(read_whole(host, path, kMiB), after);
+
+  // Nor is what an editor writes that takes no lock, while we have it.
+  auto lock = must(ConfigLock::take(host, must(load_config(host, path))));
+  const std::string others = R"({"lowers": [{"file": "b"}]})";
+  write_text(path, others);
+  const auto late = lock.replace_lowers({0, 1}, "c");
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, EBUSY);
+  EXPECT_EQ(read_whole(host, path, kMiB), others);
 }
 
 TEST_F(Config, OneEditorAtATime) {
@@ -273,11 +284,48 @@ TEST_F(Config, OneEditorAtATime) {
   const std::string path = config(R"({"lowers": [{"file": "a"}, {"file": "b"}]})");
   for (const char* name : {"a", "b"}) write_text(workspace_ / name, "");
   const ImageConfig seen = load_config(host, path).value();
-  const auto editor = host.open(path, Access::read_write).value();
-  ASSERT_TRUE(editor->lock(LockMode::exclusive));
-  const auto second = replace_lowers(host, seen, {0, 1}, "a");
+  const auto editor = must(ConfigLock::take(host, seen));
+  const auto second = ConfigLock::take(host, seen);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, EBUSY);
+}
+
+// A seal that could not tell the config would leave an image that cannot be written to.
+TEST_F(Config, NothingIsSealedThatTheConfigCannotBeToldOf) {
+  FileSystem& host = posix_file_system();
+  const UpperFiles files = make_upper(workspace_.path(), UpperKind::append, kMiB);
+  const std::string path = config(R"({"lowers": [], "upper": {"data": ")" + files.data +
+                                  R"(", "index": ")" + files.index + R"("}})");
+  {
+    auto image = open_writable(path);
+    must(image->write(std::vector<std::byte>(4 * kKiB, std::byte{7}), 0));
+    close_image(image);
+  }
+  const std::string data = read_whole(host, files.data, 16 * kMiB).value();
+  const std::string index = read_whole(host, files.index, 16 * kMiB).value();
+  const auto expect_untouched = [&] {
+    EXPECT_EQ(read_whole(host, files.data, 16 * kMiB).value() == data, true);
+    EXPECT_EQ(read_whole(host, files.index, 16 * kMiB).value() == index, true);
+  };
+  {
+    const auto editor = must(ConfigLock::take(host, must(load_config(host, path))));
+    const auto sealed = seal_image(host, path);
+    ASSERT_FALSE(sealed);
+    EXPECT_EQ(sealed.error().code, EBUSY);
+    EXPECT_TRUE(mentions(sealed.error().message, {"config.v1.json"}));
+    expect_untouched();
+    EXPECT_FALSE(clone_image(host, path, workspace_ / "clone.json"));
+    expect_untouched();
+  }
+  if (::geteuid() != 0) {  // whom no mode stops
+    must(host.open(path, Access::read_write)
+             .value()
+             ->set_owner_and_mode(::geteuid(), ::getegid(), 0444));
+    const auto sealed = seal_image(host, path);
+    ASSERT_FALSE(sealed);
+    EXPECT_TRUE(mentions(sealed.error().message, {"config.v1.json", "chmod u+w"}));
+    expect_untouched();
+  }
 }
 
 TEST_F(Config, HalfAnUpperIsNamed) {

@@ -113,6 +113,35 @@ TEST_F(Updates, ThatHaveBegunAreFinished) {
   EXPECT_EQ(disk()[5 * kBlockSize], std::byte{7});
 }
 
+// On a full host the next attempt must not need more space than the one that failed.
+TEST_F(Updates, WriteOnlyWhatIsNotThereYet) {
+  ASSERT_TRUE(write());
+  const auto info = [&] {
+    return expect_value(expect_value(fs_.open("/image/data", Access::read_only))->info());
+  };
+  uint64_t before = 0;
+  begin(hash_of_update());
+  {
+    const auto image = expect_value(Image::open(fs_, config_, {.finish_update = true}));
+    expect_ok(image->write(bytes(2 * kBlockSize, 7), 5 * kBlockSize));
+    expect_ok(image->close());
+    before = info().size;
+  }
+  EXPECT_TRUE(expect_value(open_for_update(fs_, config_)).finished_earlier);
+  EXPECT_EQ(info().size, before + kBlockSize);
+  const std::vector<std::byte> after = disk();
+  const std::vector<std::byte> expected = bytes(3 * kBlockSize, 7);
+  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), after.begin() + 5 * kBlockSize));
+}
+
+TEST_F(Updates, AreForNobodyWhoMayNotReadTheUpper) {
+  const auto upper = expect_value(fs_.open("/image/data", Access::read_write));
+  const FileInfo info = expect_value(upper->info());
+  expect_ok(upper->set_owner_and_mode(info.owner, info.group, 0640));
+  ASSERT_TRUE(write());
+  EXPECT_EQ(expect_value(expect_value(fs_.open(kUpdate, Access::read_only))->info()).mode, 0640U);
+}
+
 TEST_F(Updates, OfAnotherLayerAreNeitherAppliedNorRemoved) {
   LayerOptions options;
   options.virtual_size = kSize;
