@@ -14,6 +14,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #include "tools/fuse/say.h"
@@ -37,11 +38,10 @@ void keep_complaint(enum fuse_log_level level, const char* format, va_list argum
 void tell_complaint(enum fuse_log_level level, const char* format, va_list arguments) {
   if (level > FUSE_LOG_ERR) return;
   char text[512];
-  const int length = std::vsnprintf(text, sizeof text, format, arguments);
-  if (length > 0 && text[std::min<size_t>(length, sizeof text) - 1] == '\n') {
-    text[std::min<size_t>(length, sizeof text) - 1] = '\0';
-  }
-  say("{}", text);
+  std::vsnprintf(text, sizeof text, format, arguments);
+  std::string_view said = text;
+  if (said.ends_with('\n')) said.remove_suffix(1);
+  say("{}", said);
 }
 
 Result<std::string> check_mount_point(const std::string& path) {
