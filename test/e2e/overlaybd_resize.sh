@@ -127,6 +127,23 @@ qemu_io "$uri" 'write -P 7 0 64k'
 stop_nbdkit
 expect_fail 1 'no ext2, ext3 or ext4' resize other 2
 
+# Data behind the file system: on a disk that has grown, or that the guest's file system has left.
+cp -a disk behind
+obd resize behind 3G >/dev/null
+serve behind
+qemu_io "$uri" 'write -P 7 2560M 4k'
+stop_nbdkit
+untouched behind/* >before
+for gb in 1 3 4; do
+  expect_fail 1 'the file system ends at byte 2147483648 .*data behind it.*blkdiscard' resize behind $gb
+done
+untouched behind/* >after
+diff before after
+serve behind
+qemu_io "$uri" 'discard 2G 1G'
+stop_nbdkit
+resized behind 3
+
 # A second one while the first is at work.
 mkdir slow
 printf '#!/bin/sh\ntouch begun\nwhile [ ! -e go ]; do sleep 0.05; done\nexec %s "$@"\n' \
@@ -148,7 +165,7 @@ wait $first || fail "the first failed: $(<first.log)"
 echo mine >disk/writable_data.update
 expect_fail 1 'writable_data.update: .*move it away' resize disk 2
 [[ $(<disk/writable_data.update) == mine ]] || fail 'it was changed'
-rm -r disk damaged other
+rm -r disk damaged other behind
 
 # --- killed ---
 
@@ -202,6 +219,7 @@ for from in 1 3; do
   expect_fail 1 "$pending" obd check disk
   expect_fail 1 "$pending" obd resize disk 9G
   expect_fail 1 "$pending" obd seal disk
+  expect_fail 1 "$pending" obd merge disk --range 0..0 --replace -o out.lsmt
   expect_fail 1 "$pending" obd commit disk -o out.lsmt
   expect_fail 255 "$pending" "$bin/overlaybd-commit" disk/writable_data disk/writable_index out.lsmt
   expect_fail 255 "$pending" "$bin/overlaybd-commit" --seal disk/writable_data disk/writable_index

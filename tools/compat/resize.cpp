@@ -15,6 +15,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/base/zeros.h"
 #include "core/format/little_endian.h"
 #include "core/image/resize.h"
 #include "core/image/update.h"
@@ -61,16 +62,45 @@ std::optional<uint64_t> size_of_file_system(const Superblock& block) {
   return blocks * block_size;
 }
 
-Result<void> refuse_other_file_systems(const Image& image) {
+Result<uint64_t> find_file_system(const Image& image) {
   Superblock block{};
   if (image.size() >= kSuperblockOffset + block.size()) {
     OBD_TRY(image.read(block, kSuperblockOffset));
   }
-  if (size_of_file_system(block)) return {};
+  if (const auto size = size_of_file_system(block)) return *size;
   return fail(EINVAL,
               "{}: there is no ext2, ext3 or ext4 on the disk itself (a partition table is not "
               "looked into); obd resize changes the size of the disk alone",
               image.config().path);
+}
+
+// Neither e2fsck nor resize2fs looks behind the file system: growing would write over what is
+// there, and shrinking would cut it off.
+Result<void> refuse_data_behind(const Image& image, uint64_t end) {
+  if (end >= image.size()) return {};
+  std::vector<ByteRange> behind;
+  OBD_TRY(image.extents(end, image.size() - end, [&](const ImageExtent& extent) {
+    if (extent.kind == ExtentKind::data) behind.push_back({extent.offset, extent.length});
+    return true;
+  }));
+  std::vector<std::byte> buffer(tool::kCopyBufferSize);
+  for (const ByteRange& range : behind) {
+    for (uint64_t done = 0; done < range.length;) {
+      const auto piece = std::span(buffer).first(
+          static_cast<size_t>(std::min<uint64_t>(buffer.size(), range.length - done)));
+      OBD_TRY(image.read(piece, range.offset + done));
+      if (!is_all_zero(piece)) {
+        return fail(
+            EINVAL,
+            "{}: the file system ends at byte {} of the disk, and there is data behind it, "
+            "at byte {} or soon after: nothing has been changed; if nobody needs that data, "
+            "discard it (blkdiscard --offset {} on the served disk)",
+            image.config().path, end, range.offset + done, end);
+      }
+      done += piece.size();
+    }
+  }
+  return {};
 }
 
 Result<std::string> find_tool(const std::string& name) {
@@ -147,7 +177,10 @@ Result<bool> prepare_file_system(FileSystem& fs, const Image& image, uint64_t si
                 "been changed",
                 image.config().path, resize2fs, size);
   }
-  return write_update(fs, image, disk.file(), size, tool::progress_lines());
+  // What a smaller disk will not have is zeroed by the update: when the host goes down before the
+  // disk is cut, the next run finds nothing behind the file system.
+  OBD_TRY(disk.file().truncate(size));
+  return write_update(fs, image, disk.file(), std::max(size, image.size()), tool::progress_lines());
 }
 
 Result<int> resize(const ResizeArguments& arguments) {
@@ -162,7 +195,8 @@ Result<int> resize(const ResizeArguments& arguments) {
   if (opened.finished_earlier)
     tool::warn("finished what an interrupted overlaybd-resize had begun");
   Image& image = *opened.image;
-  OBD_TRY(refuse_other_file_systems(image));
+  OBD_TRY_ASSIGN(const uint64_t end, find_file_system(image));
+  OBD_TRY(refuse_data_behind(image, end));
 
   OBD_TRY_ASSIGN(const bool changes, prepare_file_system(fs, image, size));
   if (size > image.size()) OBD_TRY(resize_disk(fs, image, size));
