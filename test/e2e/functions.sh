@@ -85,8 +85,13 @@ trap 'exit 143' TERM
 trap 'printf "FAILED %s, %s line %s: %s\n" "$test_name" "${BASH_SOURCE##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 set -E
 
+# Numbers of ended processes are given to others soon, on a host where many tests run: a process is
+# this test's own when it has the test's mark in its environment.
+is_own() { grep --null-data --fixed-strings --line-regexp --quiet "OBD_E2E_FOLDER=$tmp" "/proc/$1/environ"; }
+
 stop_pid() {
   local i
+  is_own "$1" || return 0
   kill "$1" || return 0
   for ((i = 0; i < 100; ++i)); do
     kill -0 "$1" || return 0
@@ -100,6 +105,7 @@ requires_command nbdkit nbdinfo nbdcopy qemu-img qemu-io jq
 
 tmp=$(mktemp --directory "${TMPDIR:-/tmp}/obd-e2e.XXXXXXXX")
 cleanup_fn rm --recursive --force "$tmp"
+export OBD_E2E_FOLDER=$tmp
 cd "$tmp"
 
 obd() { "$OBD_TOOL" "$@"; }

@@ -88,7 +88,7 @@ rm -f server.sock server.pid
 nbdkit --pidfile "$tmp/server.pid" --unix "$tmp/server.sock" --filter=delay memory 16M rdelay=60
 wait_until $$ test -s server.pid
 nbdkit_pid=$(<server.pid)
-cleanup_fn kill -KILL "$nbdkit_pid"
+cleanup_fn eval "is_own $nbdkit_pid && kill -KILL $nbdkit_pid"
 start_fuse
 expect_fail 1 'Input/output error' read_block &
 reader=$!

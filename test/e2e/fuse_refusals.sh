@@ -31,7 +31,7 @@ if mountpoint --quiet free; then fail 'a failed start left its mount behind'; fi
 # Neither side's end matters to the other's start: it can be mounted after all.
 "$fuse" "$uri" free 2>>fuse.log &
 fuse_pid=$!
-cleanup_fn kill -KILL $fuse_pid
+cleanup_fn eval "is_own $fuse_pid && kill -KILL $fuse_pid"
 wait_until $fuse_pid mountpoint --quiet free
 kill -TERM $fuse_pid
 wait $fuse_pid || fail 'a SIGTERM was no orderly end'

@@ -56,7 +56,7 @@ take_down_all() {
   while read -r directory; do umount --lazy "$directory"; done < <(
     awk -v tmp="$tmp/" 'index($5, tmp) == 1 { print $5 }' /proc/self/mountinfo | tac)
   for file in "$state"/*/supervisor.pid "$state"/*/front_end.pid "$state"/*/server.pid; do
-    [[ -e $file ]] && kill -KILL "$(cut -d' ' -f1 "$file")"
+    [[ -e $file ]] && is_own "$(cut -d' ' -f1 "$file")" && kill -KILL "$(cut -d' ' -f1 "$file")"
   done
   losetup --noheadings --list --output NAME,BACK-FILE | while read -r device file; do
     [[ $file != "$state"/* ]] || losetup --detach "$device"

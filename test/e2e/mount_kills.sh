@@ -90,7 +90,8 @@ mv disk/away disk/writable_data
 obd_mount_admin recover | grep --quiet 'supervised again' || fail 'recover of a server that was down'
 is_ready() { [[ -e $(echo "$state"/*/server.ready) ]]; }
 wait_for 10 is_ready
-dd if="$device" of=/dev/null bs=4K count=1 iflag=direct status=none
+# The front end needs a moment to connect again.
+wait_for 10 dd if="$device" of=/dev/null bs=4K count=1 iflag=direct status=none
 obd_mount_admin umount disk
 expect_nothing_left 'a server that was down'
 

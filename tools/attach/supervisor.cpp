@@ -25,6 +25,7 @@
 #include "tools/attach/nbd_sockets.h"
 #include "tools/attach/process.h"
 #include "tools/attach/server.h"
+#include "tools/obd/interrupt.h"
 #include "tools/obd/program.h"
 
 namespace obd::attach {
@@ -77,6 +78,7 @@ Result<void> Supervisor::prepare(Links links) {
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
   signals_ = Descriptor(::signalfd(-1, &set, SFD_CLOEXEC));
   if (!signals_) return fail_errno(errno, "signalfd");
+  OBD_TRY(tool::check_interrupt());  // one that came before
   OBD_TRY_ASSIGN(auto attachment, look_at(paths_));
   if (!attachment) return fail(ENOENT, "{}: nothing is attached", paths_.folder);
   attachment_ = std::move(*attachment);
