@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # obd-mount by FUSE: a system call of the helper fails, or the helper is killed, at any step of
 # attaching, mounting and detaching. Afterwards nothing is left, or `recover` leaves nothing.
-# There are some hundred steps: OBD_STEP_SECONDS (default 40) are spent on a random choice of them,
+# There are some hundred steps: OBD_STEP_SECONDS (default 20) are spent on a random choice of them,
 # 0 means all.
 
 own_mounts=yes
@@ -11,7 +11,7 @@ time_limit=${OBD_STEP_SECONDS:+100000}
 # shellcheck source=test/e2e/mount_functions.sh
 . "$source_dir/test/e2e/mount_functions.sh"
 requires_command strace mkfs.ext4
-seconds=${OBD_STEP_SECONDS:-40}
+seconds=${OBD_STEP_SECONDS:-20}
 
 mkdir mnt
 obd create disk --size 64M --mkfs ext4 >/dev/null
