@@ -190,7 +190,7 @@ traced() {
 kill_before() {
   local name nth
   name=$(sed -n "$1s/(.*//p" "calls.$from")
-  nth=$(head -n "$1" "calls.$from" | grep -c "^$name(")
+  nth=$(head -n "$1" "calls.$from" | grep -c "^$name(" || true)
   what="from $from GB, killed before $name number $nth"
   ! { traced -e "inject=$name:signal=KILL:when=$nth"; } 2>/dev/null || fail "$what: it was not"
 }
