@@ -7,7 +7,7 @@ own_mounts=yes
 . "$(dirname "$0")/functions.sh"
 # shellcheck source=test/e2e/mount_functions.sh
 . "$source_dir/test/e2e/mount_functions.sh"
-requires_command mkfs.ext4 e2fsck
+requires_command mkfs.ext4 e2fsck strace
 
 mkdir mnt
 obd create disk --size 256M >/dev/null
@@ -105,3 +105,11 @@ sed --in-place 's/"bootId": ".*"/"bootId": "of another boot"/' "$state"/*/attach
 obd_mount_admin doctor | grep --quiet 'before the last boot' || fail 'doctor does not see it'
 obd_mount_admin doctor --fix >/dev/null
 expect_nothing_left 'a reboot'
+
+# A server that is up before the process between it and the helper has ended: nbdkit 1.32 takes the
+# end of its parent for a wish to end.
+strace --daemonize --follow-forks --output=trace --trace=clone --inject=clone:delay_exit=300000 \
+  "$OBD_MOUNT" dev disk --state-dir "$state" --backend fuse >/dev/null
+expect_json <(obd_mount_admin list --json) '.[0].state == "serving"' '.[0].restarts == 0'
+obd_mount_admin umount disk
+expect_nothing_left 'a slow start'

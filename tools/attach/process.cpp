@@ -1,6 +1,8 @@
 // A detached program is the grandchild of its starter. The child in between writes nothing; the
 // grandchild writes its own record and only then becomes the program: had the starter written it,
 // a kill between fork and write would leave a server that nobody knows and that holds the image.
+// It also waits until the child in between is gone: nbdkit 1.32 asks for SIGTERM at its parent's
+// death even without --exit-with-parent, and would take that child's end for it.
 
 #include "tools/attach/process.h"
 
@@ -10,6 +12,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -141,26 +144,31 @@ int become(const Program& program) {
   return errno;
 }
 
-// What comes through the pipe from the grandchild.
+// What the grandchild says through its socket.
 struct Report {
   pid_t pid = 0;
   int code = 0;  // why it could not become the program
 };
 
-[[noreturn]] void run_grandchild(const Program& program, int pipe) {
+[[noreturn]] void run_grandchild(const Program& program, int starter) {
   Report report{.pid = ::getpid(), .code = 0};
-  // Too small to be written in part.
-  bool told = ::write(pipe, &report, sizeof report) == sizeof report;
-  report.code = told ? become(program) : EPIPE;
-  told = ::write(pipe, &report, sizeof report) == sizeof report;
+  bool told = ::send(starter, &report, sizeof report, MSG_NOSIGNAL) == sizeof report;
+  char go = 0;
+  ssize_t got = 0;
+  do {
+    got = ::recv(starter, &go, sizeof go, 0);
+  } while (got < 0 && errno == EINTR);
+  if (!told || got != sizeof go) ::_exit(126);  // the starter is dead
+  report.code = become(program);
+  told = ::send(starter, &report, sizeof report, MSG_NOSIGNAL) == sizeof report;
   ::_exit(told ? 127 : 126);
 }
 
-Result<Report> read_report(int pipe) {
+Result<Report> read_report(int grandchild) {
   Report report;
   ssize_t got = 0;
   do {
-    got = ::read(pipe, &report, sizeof report);
+    got = ::recv(grandchild, &report, sizeof report, 0);
   } while (got < 0 && errno == EINTR);
   if (got < 0) return fail_errno(errno, "cannot hear from a new process");
   if (got == 0) return Report{};  // it has become the program, or it is dead
@@ -184,7 +192,9 @@ bool is_running(const ProcessId& process) {
 
 Result<ProcessId> spawn_detached(const Program& program) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno(errno, "cannot make a pipe");
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return fail_errno(errno, "cannot make a socket");
+  }
   const pid_t child = ::fork();
   if (child < 0) {
     const int code = errno;
@@ -193,6 +203,7 @@ Result<ProcessId> spawn_detached(const Program& program) {
     return fail_errno(code, "{}: cannot start", program.words.front());
   }
   if (child == 0) {
+    ::close(ends[0]);
     ::setsid();
     const pid_t grandchild = ::fork();
     if (grandchild == 0) run_grandchild(program, ends[1]);
@@ -203,6 +214,8 @@ Result<ProcessId> spawn_detached(const Program& program) {
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   Result<Report> first = read_report(ends[0]);
+  const char go = 1;
+  if (first && first->pid != 0) ::send(ends[0], &go, sizeof go, MSG_NOSIGNAL);
   Result<Report> second = first ? read_report(ends[0]) : first;
   ::close(ends[0]);
   OBD_TRY(first);
