@@ -277,6 +277,11 @@ std::optional<uint64_t> Image::pending_update() const {
   return upper_ ? upper_->pending_update() : std::nullopt;
 }
 
+const std::vector<std::string>& Image::losses() const {
+  static const std::vector<std::string> kNone;
+  return upper_ ? upper_->losses() : kNone;
+}
+
 Result<void> Image::refuse_other_names(std::string_view what) const {
   return upper_->refuse_other_names(what);
 }

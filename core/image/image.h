@@ -157,6 +157,8 @@ class Image {
   Result<void> begin_update(uint64_t hash);
   Result<void> end_update(uint64_t hash);
   [[nodiscard]] std::optional<uint64_t> pending_update() const;
+  // What the upper's log cannot tell any more although it once did; empty when it is whole.
+  [[nodiscard]] const std::vector<std::string>& losses() const;
 
   // Names the calling process as the holder of the layers' locks, after a fork.
   Result<void> refresh_lock_holder() const;

@@ -2,7 +2,7 @@
 //
 // append   wants whole sectors. A write that covers part of a sector reads the rest of it first;
 //          that takes the layout lock exclusively, so that no other write to the sector can come in
-//          between. Clients that respect the advertised minimum of 512 bytes never do this.
+//          between. File systems and VMs write whole sectors, and never do this.
 //
 // sparse   writes in place, bytes of any number, where the host's blocks are data already. The
 // first

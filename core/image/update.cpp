@@ -56,6 +56,15 @@ Result<void> remove_left_over(FileSystem& fs, Image& image, const std::string& p
                 "move it away",
                 path, upper.path, update ? "" : " (" + update.error().message + ")");
   }
+  // Among what the log lost may be that the update has begun.
+  if (!image.losses().empty()) {
+    return fail(
+        EUCLEAN,
+        "{}: whether {} was being changed by it cannot be told, because the index log is "
+        "damaged ({}); restore the log from a copy, or, if the disk is as you want it, move "
+        "the update away",
+        path, upper.path, image.losses().front());
+  }
   // Its end may be in the host's cache only; while it is not stable, the update may be needed.
   OBD_TRY(image.flush());
   return remove_file(fs, path);

@@ -169,7 +169,8 @@ class WritableLayer {
 
   // Refuses when the data or the index file has another name (a hard link): `what` moves or cuts
   // data, or gives the file its last form, and the image that uses the other name would read
-  // something else. compact(), resize() and seal() ask this themselves.
+  // something else. compact(), resize() and seal() ask this themselves, and so
+  // does opening a sparse layer for writing.
   Result<void> refuse_other_names(std::string_view what) const;
 
   Result<void> refresh_lock_holder() const { return data_->refresh_lock_holder(); }
@@ -180,6 +181,7 @@ class WritableLayer {
   Result<void> load(const std::string& data_path);
   Result<void> load_data_header();
   Result<void> load_log(std::unique_ptr<File> log_file);
+  [[nodiscard]] std::string emptied_log() const;
   Result<void> refuse_to_write_over_losses() const;
   Result<void> adopt_allocated_ranges();
   Result<bool> ends_in_own_trailer() const;

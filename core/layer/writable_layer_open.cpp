@@ -109,10 +109,7 @@ Result<void> WritableLayer::load(const std::string& data_path) {
     scan_.must_rewrite = true;
     data_dirty_ = true;
     if (header_.has_log) {
-      scan_.losses.push_back(fmt::format(
-          "{}: is empty, but the index log of {} never was: the trims and zeros that it held are "
-          "forgotten, so older data of the layers below may show; restore it from a copy",
-          index_path_, data_->path()));
+      scan_.losses.push_back(emptied_log());
       warnings_.push_back(scan_.losses.back());
       OBD_TRY(refuse_to_write_over_losses());
     }
@@ -210,13 +207,17 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   bounds.data_size = data_info.size;
   bounds.disk_end = Sectors::floor(virtual_size_);
   OBD_TRY(replay_log(*log_file, bounds, scan_, index_));
-  if (kind_ == UpperKind::append && index_info_.size == lsmt::kHeaderSize &&
-      data_info.size > lsmt::kHeaderSize) {
-    scan_.losses.push_back(
-        fmt::format("{}: has no records, so nothing names the {} bytes of data in {}: what was "
-                    "written is lost unless there is a copy of the index log: restore it",
-                    index_path_, data_info.size - lsmt::kHeaderSize, data_->path()));
-    OBD_TRY(refuse_to_write_over_losses());
+  if (index_info_.size == lsmt::kHeaderSize) {
+    if (kind_ == UpperKind::append && data_info.size > lsmt::kHeaderSize) {
+      scan_.losses.push_back(fmt::format(
+          "{}: has no records, so nothing names the {} bytes of data in {}: what was written is "
+          "lost unless there is a copy of the index log: restore it, or give the data up "
+          "(truncate --size={} on the data file)",
+          index_path_, data_info.size - lsmt::kHeaderSize, data_->path(), lsmt::kHeaderSize));
+    } else if (kind_ == UpperKind::sparse && header_.has_log) {
+      scan_.losses.push_back(emptied_log());
+    }
+    if (!scan_.losses.empty()) OBD_TRY(refuse_to_write_over_losses());
   }
   warnings_.insert(warnings_.end(), scan_.warnings.begin(), scan_.warnings.end());
   warnings_.insert(warnings_.end(), scan_.losses.begin(), scan_.losses.end());
@@ -229,6 +230,14 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   pending_update_ = scan_.pending_update;
   log_ = std::make_unique<IndexLog>(std::move(log_file), end);
   return {};
+}
+
+// Of a sparse layer that once had a log with entries.
+std::string WritableLayer::emptied_log() const {
+  return fmt::format(
+      "{}: has no records, but the index log of {} never was without: the trims and zeros that it "
+      "held are forgotten, so older data of the layers below may show; restore it from a copy",
+      index_path_, data_->path());
 }
 
 // The first write would make a log that looks whole, and nobody could tell any more what is

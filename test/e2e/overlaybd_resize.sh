@@ -244,6 +244,8 @@ for ((rounds = 0; SECONDS < end; ++rounds)); do
   first=$(grep -n '^rename.*writable_data.update"' calls.$from | cut -d: -f1)
   ((RANDOM % 4)) || first=1
   kill_before $((first + RANDOM % ($(wc -l <calls.$from) + 1 - first)))
+  # The copy of the disk that e2fsck and resize2fs work on has gone with its owner.
+  find disk -name 'writable_data.tmp-*' -size +0 | grep . && fail "$what: the copy is left"
   echo "$what"
   if obd info disk >info.log 2>&1; then
     obd export disk -o out.raw --force >/dev/null

@@ -173,6 +173,16 @@ TEST_F(Updates, ForADiskOfAnotherSizeAreNotApplied) {
   expect_refused(EINVAL, "virtual_size");
 }
 
+// The log may have said that the update has begun.
+TEST_F(Updates, AreKeptWhenTheLogIsDamaged) {
+  ASSERT_TRUE(write());
+  begin(hash_of_update());
+  const auto log = expect_value(fs_.open("/image/index", Access::read_write));
+  expect_ok(log->write_at(bytes(16, 0xEE), lsmt::kHeaderSize));
+  expect_refused(EUCLEAN, "cannot be told");
+  EXPECT_TRUE(expect_value(fs_.exists(kUpdate)));
+}
+
 TEST_F(Updates, ThatAreMissingAreAskedFor) {
   begin(1);
   expect_refused(ENOENT, "is missing");

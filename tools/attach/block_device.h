@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/base/result.h"
-#include "tools/attach/descriptor.h"
+#include "core/io/descriptor.h"
 
 namespace obd::attach {
 

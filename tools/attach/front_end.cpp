@@ -12,7 +12,7 @@
 #include <string_view>
 #include <thread>
 
-#include "tools/attach/descriptor.h"
+#include "core/io/descriptor.h"
 #include "tools/attach/server.h"
 #include "tools/obd/program.h"
 

@@ -10,8 +10,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "core/io/descriptor.h"
 #include "core/io/file.h"
-#include "tools/attach/descriptor.h"
 
 namespace obd::attach {
 namespace {

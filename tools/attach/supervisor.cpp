@@ -19,8 +19,8 @@
 #include <filesystem>
 #include <optional>
 
+#include "core/io/descriptor.h"
 #include "core/io/file.h"
-#include "tools/attach/descriptor.h"
 #include "tools/attach/nbd_kernel.h"
 #include "tools/attach/nbd_sockets.h"
 #include "tools/attach/process.h"

@@ -1,17 +1,20 @@
 // overlaybd-resize: gives an image's disk another size, and the ext4 on it as well.
 //
-// The host's e2fsck and resize2fs work on an export of the disk, a sparse temporary file; so
+// The host's e2fsck and resize2fs work on an export of the disk, a sparse file without a name; so
 // whatever they refuse or leave half done, the image is as it was. What they changed is then
 // applied to the upper as one step (core/image/update.h). A disk grows before that and shrinks
 // after it: at any moment it holds a file system that fits on it. The image is open for writing,
 // which keeps everybody else out, from before the export until the end.
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <optional>
 #include <vector>
 
@@ -19,7 +22,7 @@
 #include "core/format/little_endian.h"
 #include "core/image/resize.h"
 #include "core/image/update.h"
-#include "core/io/output_file.h"
+#include "core/io/descriptor.h"
 #include "tools/compat/compat.h"
 #include "tools/obd/common.h"
 #include "tools/obd/data_runs.h"
@@ -111,6 +114,24 @@ Result<std::string> find_tool(const std::string& name) {
   return program;
 }
 
+// A file beside the upper that goes away with this process, however that ends. Others reach it by
+// the path of its File.
+struct NamelessFile {
+  Descriptor fd;
+  std::unique_ptr<File> file;
+};
+
+Result<NamelessFile> make_nameless_file(FileSystem& fs, const std::string& beside) {
+  OBD_TRY_ASSIGN(std::string name, fs.canonical(beside));
+  name += ".tmp-XXXXXX";
+  NamelessFile made{Descriptor(::mkostemp(name.data(), O_CLOEXEC)), nullptr};
+  if (!made.fd) return fail_errno(errno, "{}: cannot make a file beside it", beside);
+  if (::unlink(name.c_str()) != 0) return fail_errno(errno, "{}: cannot remove", name);
+  OBD_TRY_ASSIGN(made.file, fs.open(fmt::format("/proc/{}/fd/{}", ::getpid(), made.fd.get()),
+                                    Access::read_write));
+  return made;
+}
+
 Result<void> export_disk(const Image& image, File& disk) {
   std::vector<ImageExtent> extents;
   uint64_t total = 0;
@@ -142,16 +163,17 @@ Result<void> export_disk(const Image& image, File& disk) {
 Result<bool> prepare_file_system(FileSystem& fs, const Image& image, uint64_t size) {
   OBD_TRY_ASSIGN(const std::string e2fsck, find_tool("e2fsck"));
   OBD_TRY_ASSIGN(const std::string resize2fs, find_tool("resize2fs"));
-  // Never finished, so it goes away with this function, and before the update needs the space.
-  OBD_TRY_ASSIGN(auto disk, OutputFile::create(fs, image.config().upper->data, 0600, true));
-  if (auto sized = disk.file().truncate(std::max(size, image.size())); !sized) {
+  // Goes away with this function, before the update is applied and needs the space.
+  OBD_TRY_ASSIGN(const NamelessFile made, make_nameless_file(fs, image.config().upper->data));
+  File& disk = *made.file;
+  if (auto sized = disk.truncate(std::max(size, image.size())); !sized) {
     return fail(sized.error().code,
                 "a sparse temporary file as large as the disk is needed, and that failed: {}",
                 sized.error().message);
   }
-  OBD_TRY(export_disk(image, disk.file()));
+  OBD_TRY(export_disk(image, disk));
 
-  const std::string& path = disk.file().path();
+  const std::string& path = disk.path();
   OBD_TRY_ASSIGN(const int checked, tool::run_program({e2fsck, "-f", "-p", path}));
   // 1: there were errors, and they are corrected.
   if (checked > 1) {
@@ -169,7 +191,7 @@ Result<bool> prepare_file_system(FileSystem& fs, const Image& image, uint64_t si
                 image.config().path, resize2fs, resized);
   }
   Superblock block{};
-  OBD_TRY(read_exactly(disk.file(), block, kSuperblockOffset));
+  OBD_TRY(read_exactly(disk, block, kSuperblockOffset));
   const auto reached = size_of_file_system(block);
   if (!reached || *reached > size) {
     return fail(EIO,
@@ -179,8 +201,8 @@ Result<bool> prepare_file_system(FileSystem& fs, const Image& image, uint64_t si
   }
   // What a smaller disk will not have is zeroed by the update: when the host goes down before the
   // disk is cut, the next run finds nothing behind the file system.
-  OBD_TRY(disk.file().truncate(size));
-  return write_update(fs, image, disk.file(), std::max(size, image.size()), tool::progress_lines());
+  OBD_TRY(disk.truncate(size));
+  return write_update(fs, image, disk, std::max(size, image.size()), tool::progress_lines());
 }
 
 Result<int> resize(const ResizeArguments& arguments) {

@@ -55,7 +55,7 @@ Result<Connection> Connection::open(const Address& address,
   OBD_TRY(connection.look_at_export(address));
   // Whoever has answered is alive; if that process is not, then it only made the socket.
   if (connection.server_pidfd_ && has_ended(connection.server_pidfd_.get(), 0)) {
-    connection.server_pidfd_ = attach::Descriptor();
+    connection.server_pidfd_ = Descriptor();
     connection.server_pid_ = 0;
   }
   return connection;
@@ -82,7 +82,7 @@ void Connection::find_server() {
   const int fd = nbd_aio_get_fd(handle());
   if (fd < 0 || ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return;
   if (peer.pid <= 0) return;
-  server_pidfd_ = attach::Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  server_pidfd_ = Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
   if (server_pidfd_) server_pid_ = peer.pid;
 }
 

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "core/base/result.h"
-#include "tools/attach/descriptor.h"
+#include "core/io/descriptor.h"
 
 namespace obd::fuse {
 
@@ -74,7 +74,7 @@ class Connection {
   Result<void> look_at_export(const Address& address);
 
   std::unique_ptr<nbd_handle, Closer> handle_;
-  attach::Descriptor server_pidfd_;
+  Descriptor server_pidfd_;
   pid_t server_pid_ = 0;
   Export export_;
 };

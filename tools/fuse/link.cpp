@@ -18,13 +18,13 @@ constexpr std::chrono::milliseconds kRetry{100};
 constexpr std::chrono::seconds kFirstAnswer{30};  // to the first connection
 constexpr std::chrono::seconds kTellAfter{2};     // that the old server still runs
 
-void raise_event(const attach::Descriptor& event) {
+void raise_event(const Descriptor& event) {
   // Can only fail when 2^64 - 1 events are pending.
   static_cast<void>(::eventfd_write(event.get(), 1));
 }
 
-Result<attach::Descriptor> make_event() {
-  attach::Descriptor event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+Result<Descriptor> make_event() {
+  Descriptor event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event) return fail_errno(errno, "cannot make an eventfd");
   return event;
 }
@@ -39,7 +39,7 @@ Result<std::unique_ptr<Link>> Link::open(Options options) {
   const Clock::time_point deadline = Clock::now() + kFirstAnswer;
   OBD_TRY_ASSIGN(auto connections, link->connect_all([&] { return Clock::now() < deadline; }));
   for (size_t i = 0; i < connections.size(); ++i) {
-    OBD_TRY_ASSIGN(attach::Descriptor wake, make_event());
+    OBD_TRY_ASSIGN(Descriptor wake, make_event());
     link->seats_.push_back({.wake = std::move(wake), .fresh = {}});
   }
   link->hand_out(std::move(connections));
@@ -84,8 +84,7 @@ void Link::hand_out(std::vector<Connection> connections) {
   const Connection& first = connections.front();
   server_pid_ = first.server_pid();
   resend_ = first.server_pidfd() >= 0;
-  server_pidfd_ =
-      attach::Descriptor(resend_ ? ::fcntl(first.server_pidfd(), F_DUPFD_CLOEXEC, 0) : -1);
+  server_pidfd_ = Descriptor(resend_ ? ::fcntl(first.server_pidfd(), F_DUPFD_CLOEXEC, 0) : -1);
   if (resend_ && !server_pidfd_) resend_ = false;
   for (size_t i = 0; i < seats_.size(); ++i) {
     seats_[i].fresh = std::move(connections[i]);

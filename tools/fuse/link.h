@@ -88,7 +88,7 @@ class Link {
 
  private:
   struct Seat {
-    attach::Descriptor wake;
+    Descriptor wake;
     std::optional<Connection> fresh;
     bool holding = true;  // a connection, here or in the worker's hands
   };
@@ -106,7 +106,7 @@ class Link {
 
   const Options options_;
   Export export_;
-  attach::Descriptor stopped_;
+  Descriptor stopped_;
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
@@ -117,7 +117,7 @@ class Link {
   // Of the server that the connections are or were to; changes only while no worker has one.
   bool resend_ = false;
   pid_t server_pid_ = 0;
-  attach::Descriptor server_pidfd_;
+  Descriptor server_pidfd_;
 
   std::thread keeper_;  // does the waiting and connecting
 };

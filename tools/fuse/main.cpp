@@ -80,7 +80,7 @@ Result<void> tell_ready(int fd) {
 
 // Until the disk is unmounted, be it for a signal.
 Result<void> wait_for_end(Mount& mount, const Link& link, const sigset_t& signals) {
-  const attach::Descriptor signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
+  const Descriptor signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
   if (!signal_fd) return fail_errno(errno, "cannot make a signalfd");
   for (;;) {
     pollfd items[] = {{.fd = signal_fd.get(), .events = POLLIN, .revents = 0},

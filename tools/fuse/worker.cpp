@@ -21,7 +21,7 @@ constexpr uint64_t kLargestZero = uint64_t{1} << 30;
 
 thread_local Worker* current_worker = nullptr;
 
-bool watch(const attach::Descriptor& epoll, int operation, int fd, uint32_t events, Source source) {
+bool watch(const Descriptor& epoll, int operation, int fd, uint32_t events, Source source) {
   epoll_event event{};
   event.events = events;
   event.data.u32 = source;

@@ -76,7 +76,7 @@ class Worker {
   Link& link_;
   const unsigned seat_;
   const int fuse_fd_;
-  attach::Descriptor epoll_;
+  Descriptor epoll_;
   RequestPool pool_;
   std::byte* receive_;  // the large block that /dev/fuse is read to; null when none is free
 

@@ -6,7 +6,7 @@
 
 #include <utility>
 
-namespace obd::attach {
+namespace obd {
 
 class Descriptor {
  public:
@@ -27,4 +27,4 @@ class Descriptor {
   int fd_ = -1;
 };
 
-}  // namespace obd::attach
+}  // namespace obd
