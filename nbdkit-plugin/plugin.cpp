@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cinttypes>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +24,7 @@
 #include <string_view>
 
 #include "core/image/image.h"
+#include "nbdkit-plugin/sentence_limit.h"
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -50,6 +52,7 @@ struct Server {
   std::unique_ptr<obd::Image> image;
   std::string write_refusal;  // why the image, which has an upper, could only be opened read-only
   std::atomic<bool> had_writer = false;  // a client that may write has connected
+  obd::SentenceLimit sentences;
 };
 Server server;
 
@@ -64,8 +67,15 @@ bool is_writable(void* handle) noexcept {
   return server.image->writable() && !static_cast<const Connection*>(handle)->readonly;
 }
 
+void say_how_many_were_kept_back(uint64_t number) noexcept {
+  nbdkit_error("%" PRIu64 " more errors were not written to the log", number);
+}
+
 int report(const obd::Error& error) noexcept {
-  nbdkit_error("%s", error.message.c_str());
+  if (const auto kept_back = server.sentences.admit()) {
+    if (*kept_back > 0) say_how_many_were_kept_back(*kept_back);
+    nbdkit_error("%s", error.message.c_str());
+  }
   nbdkit_set_error(error.code);
   return -1;
 }
@@ -186,6 +196,9 @@ void log_stats(const obd::ImageStats& stats, const obd::BlockCache::Stats& cache
 }
 
 void overlaybd_cleanup() noexcept {
+  if (const uint64_t number = server.sentences.kept_back(); number > 0) {
+    say_how_many_were_kept_back(number);
+  }
   if (!server.image) return;
   // The status has nowhere to go: what matters is that the log tells it.
   static_cast<void>(guarded([]() -> obd::Result<void> {

@@ -41,6 +41,7 @@ using namespace std::chrono_literals;
 constexpr auto kForDeviceToGo = 30s;
 constexpr auto kForPassersBy = 2s;
 constexpr auto kForForcedFlush = 10s;
+constexpr auto kForKilled = 5s;
 constexpr auto kForServerToClose = 60s;  // it makes everything stable once more
 constexpr auto kPause = 5ms;
 
@@ -170,19 +171,38 @@ Result<void> end_processes(const StatePaths& paths, const Attachment& attachment
 enum class Flush {
   not_needed,   // or not possible any more
   needed,       // else nothing is taken down
-  if_it_works,  // within kForForcedFlush
+  if_it_works,  // within kForForcedFlush; what hangs after that is killed
 };
 
-// In a process of its own: one that waits for a dead server cannot be interrupted.
-void flush_if_it_works(const DeviceClaim& claim) {
-  const pid_t child = ::fork();
-  if (child == 0) ::_exit(claim.flush() ? 0 : 1);
-  if (child < 0) return;
-  const auto deadline = std::chrono::steady_clock::now() + kForForcedFlush;
+bool ends_within(pid_t child, std::chrono::milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
   while (::waitpid(child, nullptr, WNOHANG) == 0) {
-    if (std::chrono::steady_clock::now() > deadline) return;
+    if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(kPause);
   }
+  return true;
+}
+
+// In a process of its own: one that waits for a server that hangs cannot be interrupted, and keeps
+// the device open. The value is that process, if it hangs.
+std::optional<pid_t> flush_if_it_works(const DeviceClaim& claim) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(claim.flush() ? 0 : 1);
+  if (child < 0 || ends_within(child, kForForcedFlush)) return std::nullopt;
+  return child;
+}
+
+// Requests that nobody will answer any more fail once the front end is dead, or, with nbd, once the
+// device is disconnected.
+Result<void> end_what_hangs(const StatePaths& paths, Backend backend, pid_t flusher) {
+  if (backend == Backend::fuse) {
+    OBD_TRY_ASSIGN(const auto front_end, read_process_record(paths.front_end_record));
+    if (front_end) OBD_TRY(end_process(*front_end, SIGKILL, kForKilled));
+    ends_within(flusher, kForKilled);
+  }
+  OBD_TRY_ASSIGN(const auto server, read_process_record(paths.server_record));
+  if (server) OBD_TRY(end_process(*server, SIGKILL, kForKilled));
+  return {};
 }
 
 Result<void> take_device_down(ImageState& state, Attachment& attachment, const std::string& device,
@@ -190,12 +210,14 @@ Result<void> take_device_down(ImageState& state, Attachment& attachment, const s
   const StatePaths& paths = state.paths();
   OBD_TRY_ASSIGN(DeviceClaim claim, claim_soon(device));
   if (flush == Flush::needed) OBD_TRY(claim.flush());
-  if (flush == Flush::if_it_works) flush_if_it_works(claim);
+  std::optional<pid_t> hanging;
+  if (flush == Flush::if_it_works) hanging = flush_if_it_works(claim);
   attachment.phase = Phase::detaching;
   // Without space for it, or while it is forced, the old state has to do: it names all there is.
   if (auto saved = state.save(attachment); !saved && flush == Flush::needed) return saved;
   // Before the device: it would connect it again.
   OBD_TRY(stop_supervisor(paths));
+  if (hanging) OBD_TRY(end_what_hangs(paths, attachment.backend, *hanging));
   // Somebody may have opened it without a claim of his own, and written, since it was flushed.
   if (flush == Flush::needed) {
     OBD_TRY(claim.check_unused());

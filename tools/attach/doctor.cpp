@@ -23,6 +23,11 @@ std::string kernel_release() {
   return ::uname(&name) == 0 ? name.release : "unknown";
 }
 
+std::string machine() {
+  utsname name{};
+  return ::uname(&name) == 0 ? name.machine : "x86_64";
+}
+
 Finding examine_rights() {
   if (::geteuid() == 0) return {"root", Verdict::good, "this is root"};
   return {"root", Verdict::bad, "only root can attach and mount"};
@@ -62,6 +67,19 @@ Finding examine_plugin() {
   if (status && *status == 0) return {"plugin", Verdict::good, plugin};
   return {"plugin", Verdict::bad,
           fmt::format("nbdkit cannot load '{}': install it, or name it with --plugin", plugin)};
+}
+
+// Only who gives disks to VMs needs it, and who runs the tests.
+Finding examine_qemu() {
+  const std::string name = fmt::format("qemu-system-{}", machine());
+  const auto program = tool::find_program(name);
+  if (!program) {
+    return {"qemu", Verdict::missing,
+            program.error().message + "; VMs and the tests in VMs need it"};
+  }
+  if (::access("/dev/kvm", R_OK | W_OK) == 0) return {"qemu", Verdict::good, *program};
+  return {"qemu", Verdict::good,
+          fmt::format("{}; slow, for want of /dev/kvm ({})", *program, std::strerror(errno))};
 }
 
 Finding examine_image(const std::string& state_dir, const std::string& id) {
@@ -112,7 +130,8 @@ std::vector<Finding> examine_host(const std::string& state_dir) {
       examine_nbd(),
       examine_device("fuse", "/dev/fuse", "--backend fuse needs it (modprobe fuse)"),
       examine_device("loop", "/dev/loop-control", "--backend fuse needs it (modprobe loop)"),
-      examine_front_end()};
+      examine_front_end(),
+      examine_qemu()};
   const auto is_missing = [&](std::string_view what) {
     for (const Finding& finding : findings) {
       if (finding.what == what) return finding.verdict != Verdict::good;

@@ -236,6 +236,8 @@ Result<std::optional<ProcessId>> read_process_record(const std::string& path) {
     if (text.error().code == ENOENT) return std::nullopt;
     return std::unexpected(text.error());
   }
+  // Its writer found no space or was killed, and so did not become the program.
+  if (text->empty()) return std::nullopt;
   ProcessId process;
   const char* const end = text->data() + text->size();
   const auto pid = std::from_chars(text->data(), end, process.pid);
