@@ -73,6 +73,15 @@ sleep 0.1
 kill_server_alone=$(pid_of server)
 kill -9 "$kill_server_alone"
 obd-mount recover
+# At some moment between the death of a server and the kernel's use of the next.
+for pause in 0.05 0.2 0.4 0.8; do
+  echo $pause >/mnt/pause
+  sync
+  kill -9 "$(pid_of server)"
+  sleep $pause
+  kill -9 "$(pid_of supervisor)"
+  obd-mount recover
+done
 echo back >/mnt/back
 sync
 
@@ -103,6 +112,12 @@ while [ $i -lt $rounds ]; do
   obd-mount umount "$device"
   i=$((i + 1))
 done
+nothing_left
+
+say 'a server that hangs, taken away by force'
+device=$(obd-mount dev /tmp/disk $attach_options)
+kill -STOP "$(pid_of server)"
+obd-mount umount --force "$device"
 nothing_left
 obd check /tmp/disk
 tar cf /dev/vda -C /tmp disk
