@@ -62,3 +62,27 @@ timeout 60 "$OBD_MOUNT" umount --force disk --state-dir "$state" >umount.log 2>&
 wait_for 5 is_dead "$server"
 expect_nothing_left 'a disk that was taken away'
 obd check disk >/dev/null
+
+# A host disk that is full: an unmount does not hide that writes were lost.
+mkdir small
+mount -t tmpfs -o size=20m none small
+cleanup_fn umount --lazy "$tmp/small"
+obd create small/disk --size 200M --mkfs ext4 >/dev/null
+obd_mount dir small/disk mnt >/dev/null
+head -c 40M /dev/urandom >mnt/big || true
+expect_fail 1 'stays mounted' obd_mount_admin umount mnt
+mountpoint --quiet mnt || fail 'it was unmounted all the same'
+obd_mount_admin umount --force mnt || fail 'umount --force'
+umount small
+
+# Mounted over its own files, an image could not be served again.
+for inside in disk .; do
+  expect_fail 1 'would be hidden' obd_mount dir disk "$inside"
+done
+expect_nothing_left 'a refused mount'
+
+# Its folder has gone, but the word for it still means the image.
+obd_mount dev other >/dev/null
+rm --recursive other
+obd_mount_admin umount other || fail 'an image without files is not found'
+expect_nothing_left 'an image without files'

@@ -1,13 +1,16 @@
 #include "tools/attach/file_system.h"
 
 #include <blkid/blkid.h>
+#include <fcntl.h>
 #include <libmount/libmount.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <memory>
 
+#include "core/io/descriptor.h"
 #include "tools/obd/mkfs.h"
 
 namespace obd::attach {
@@ -112,6 +115,15 @@ Result<void> unmount(const std::string& directory) {
     return fail(EBUSY, "{}: is in use: a process has a file open in it or works there", directory);
   }
   return fail_errno(errno, "{}: cannot unmount", directory);
+}
+
+Result<void> sync_file_system(const std::string& directory) {
+  const Descriptor folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder) return fail_errno(errno, "{}: cannot be opened", directory);
+  if (::syncfs(folder.get()) != 0) {
+    return fail_errno(errno, "{}: not all that was written could be made stable", directory);
+  }
+  return {};
 }
 
 Result<std::string> device_mounted_on(const std::string& directory) {

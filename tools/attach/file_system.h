@@ -32,6 +32,10 @@ Result<void> mount_device(const MountRequest& request);
 // EBUSY when it is in use.
 Result<void> unmount(const std::string& directory);
 
+// Makes what was written to the file system stable. Fails also when earlier writes failed that
+// nobody has been told of: umount(2) would not tell.
+Result<void> sync_file_system(const std::string& directory);
+
 // The device that is mounted on a directory, the topmost one; empty when none is.
 Result<std::string> device_mounted_on(const std::string& directory);
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <sstream>
 
+#include "core/image/config.h"
 #include "core/io/file.h"
 #include "tools/attach/file_system.h"
 #include "tools/mount/arguments.h"
@@ -38,11 +39,30 @@ std::vector<std::string> mount_options(const AttachArguments& arguments, const s
   return options;
 }
 
+// Whoever looked for the image's files by their names would find the mounted file system instead,
+// and the next server is one who does.
+Result<void> refuse_to_hide_files(const AttachedImage& image, const std::string& directory) {
+  FileSystem& fs = posix_file_system();
+  std::vector<std::string> files = {image.attachment.image, image.state.paths().folder};
+  OBD_TRY_ASSIGN(const ImageConfig config, load_config(fs, image.attachment.image));
+  files.insert(files.end(), config.lowers.begin(), config.lowers.end());
+  if (config.upper) files.insert(files.end(), {config.upper->data, config.upper->index});
+  for (const std::string& file : files) {
+    OBD_TRY_ASSIGN(const std::string real, fs.canonical(file));
+    if (real.starts_with(directory == "/" ? "/" : directory + "/")) {
+      return fail(EINVAL, "{}: cannot be mounted on: {} lies in it and would be hidden", directory,
+                  real);
+    }
+  }
+  return {};
+}
+
 Result<void> mount_image(AttachedImage& image, const AttachArguments& arguments,
                          const std::string& directory, const std::string& asked_options) {
   OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
   if (there == image.attachment.device) return {};
   if (!there.empty()) return fail(EBUSY, "{}: {} is mounted there", directory, there);
+  OBD_TRY(refuse_to_hide_files(image, directory));
   OBD_TRY_ASSIGN(const std::string fstype, image.file_system(arguments));
   if (fstype.empty()) {
     return fail(EINVAL,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -32,9 +33,14 @@ Names names_of(const std::string& word) {
   FileSystem& fs = posix_file_system();
   Names names;
   // What is mounted there may be too broken to be looked at, and an image's files may be gone.
-  names.path = fs.canonical(word).value_or(word);
-  if (const auto config = config_at(fs, word)) {
+  std::error_code code;
+  const auto absolute =
+      std::filesystem::weakly_canonical(std::filesystem::absolute(word, code), code);
+  names.path = fs.canonical(word).value_or(code ? word : absolute.string());
+  if (const auto config = config_at(fs, word); config && *config != word) {
     names.config = fs.canonical(*config).value_or(*config);
+  } else {
+    names.config = fmt::format("{}/{}", names.path, kConfigName);  // of a folder that is gone
   }
   return names;
 }
@@ -65,9 +71,18 @@ Result<std::optional<std::string>> find_id(const std::string& state_dir, const N
 
 // Unmounts what this project has mounted; one that somebody else has unmounted is fine.
 Result<void> unmount(attach::ImageState& state, attach::Attachment& attachment,
-                     const std::string& directory) {
+                     const std::string& directory, bool force) {
   OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
   if (there == attachment.device) {
+    // A dead device is told of when it is detached.
+    if (!force && attach::is_alive(state.paths(), attachment)) {
+      if (const auto synced = attach::sync_file_system(directory); !synced) {
+        return fail(synced.error().code,
+                    "{}; it stays mounted: mend the cause and write again what is missing, or use "
+                    "--force and lose it",
+                    synced.error().message);
+      }
+    }
     OBD_TRY(attach::unmount(directory));
   } else if (const auto mounts = attach::find_mounts(attachment.device); mounts) {
     // Below something else that is mounted there, or in another mount namespace than ours.
@@ -111,13 +126,13 @@ Result<int> run_umount(const UmountOptions& options) {
   }
   const bool one_directory = is_mounted_by_us(*attachment, wanted.path);
   if (one_directory) {
-    OBD_TRY(unmount(state, *attachment, wanted.path));
+    OBD_TRY(unmount(state, *attachment, wanted.path, options.force));
     if (!attachment->mounts.empty() || attachment->held) return kExitSuccess;
   } else {
     OBD_TRY(refuse_foreign_mounts(*attachment));
     while (!attachment->mounts.empty()) {
       const std::string directory = attachment->mounts.back().directory;
-      OBD_TRY(unmount(state, *attachment, directory));
+      OBD_TRY(unmount(state, *attachment, directory, options.force));
     }
   }
   OBD_TRY(attach::detach(state, *attachment, options.force));
