@@ -74,7 +74,7 @@ kill_server_alone=$(pid_of server)
 kill -9 "$kill_server_alone"
 obd-mount recover
 # At some moment between the death of a server and the kernel's use of the next.
-for pause in 0.05 0.2 0.4 0.8; do
+for pause in 0.1 0.5; do
   echo $pause >/mnt/pause
   sync
   kill -9 "$(pid_of server)"
