@@ -14,6 +14,8 @@
 
 #include "core/image/seal.h"
 
+#include "core/io/output_file.h"
+
 namespace obd {
 
 Result<void> refuse_full_stack(const ImageConfig& config) {
@@ -28,6 +30,8 @@ Result<std::vector<std::string>> seal_upper(FileSystem& fs, const ImageConfig& c
   if (!upper.sealed_in_place()) OBD_TRY(upper.refuse_other_names("sealing it"));
   // Until the config is replaced: who cannot change it must not seal what it calls the upper.
   OBD_TRY_ASSIGN(auto lock, ConfigLock::take(fs, config));
+  // Nor who cannot put another file in its place: a name that comes and goes tells.
+  OBD_TRY(OutputFile::create(fs, config.path, 0600, true));
   std::vector<std::string> warnings = upper.warnings();
   if (!upper.sealed_in_place()) {
     OBD_TRY(upper.flush());

@@ -103,3 +103,9 @@ obd info missing.json >out 2>err || true
 # Output that cannot be written is an error, too.
 obd create disk --size 1M
 expect_fail 1 'output' bash -c '"$1" info disk >/dev/full' - "$OBD_TOOL"
+
+# A script's variable that is not set is no option that was not given.
+expect_fail 2 '--mkfs: its value is empty' obd create x --size 1G --mkfs ''
+expect_fail 2 '--uuid: its value is empty' obd create x --size 1G --uuid ''
+expect_fail 2 "there is no command 'frob'" "$OBD_BUILD_DIR/bin/obd-mount" frob --state-dir x
+[[ ! -e x ]] || fail 'a refused command made something'

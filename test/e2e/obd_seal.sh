@@ -32,6 +32,18 @@ obd seal another --json >seal.json
 expect_json seal.json '.image == "another/config.v1.json"' '.lowers == 1' '.warnings == []' \
   '.sealed | endswith("writable_data")'
 
+# Who may not replace the config must not seal the data either.
+if ((EUID == 0)); then
+  obd create foreign --type "$type" --size 1M >/dev/null
+  chmod 755 . foreign
+  chmod 666 foreign/*
+  fingerprint foreign >before
+  expect_fail 1 'cannot make a file' \
+    setpriv --reuid 65534 --regid 65534 --clear-groups "$OBD_TOOL" seal foreign
+  fingerprint foreign >after
+  diff before after
+fi
+
 # It carries on as a lower, whatever is done above it.
 obd create top --type "$type" --from disk
 serve top

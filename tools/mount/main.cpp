@@ -8,6 +8,7 @@
 #include <new>
 
 #include "tools/mount/command.h"
+#include "tools/obd/command_line.h"
 #include "tools/obd/interrupt.h"
 
 namespace obd::mount {
@@ -49,16 +50,7 @@ int run(int argc, char** argv) {
   Runner chosen;
   for (const AddCommand add : kCommands) add(app, chosen);
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // --help or --version
-    return app.exit(asked);
-  } catch (const CLI::ParseError& error) {
-    std::string help = "obd-mount";
-    for (const CLI::App* command : app.get_subcommands()) help += " " + command->get_name();
-    fmt::print(stderr, "obd-mount: {}\nTry '{} --help'.\n", error.what(), help);
-    return kExitUsage;
-  }
+  if (const auto status = tool::parse_command_line(app, argc, argv)) return *status;
 
   tool::catch_interrupts();
   const Result<int> status = chosen();

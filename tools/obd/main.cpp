@@ -7,6 +7,7 @@
 #include <new>
 
 #include "tools/obd/command.h"
+#include "tools/obd/command_line.h"
 #include "tools/obd/interrupt.h"
 
 namespace obd::tool {
@@ -49,20 +50,7 @@ int run(int argc, char** argv) {
   Runner chosen;
   for (const AddCommand add : kCommands) add(app, chosen);
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // --help or --version
-    return app.exit(asked);
-  } catch (const CLI::ParseError& error) {
-    std::string help = "obd";
-    for (const CLI::App* command : app.get_subcommands()) help += " " + command->get_name();
-    std::string complaint = error.what();
-    if (const auto words = app.remaining(); app.get_subcommands().empty() && !words.empty()) {
-      complaint = fmt::format("there is no command '{}'", words.front());
-    }
-    fmt::print(stderr, "obd: {}\nTry '{} --help'.\n", complaint, help);
-    return kExitUsage;
-  }
+  if (const auto status = parse_command_line(app, argc, argv)) return *status;
 
   catch_interrupts();
   const Result<int> status = chosen();
