@@ -5,8 +5,7 @@
 //          between. File systems and VMs write whole sectors, and never do this.
 //
 // sparse   writes in place, bytes of any number, where the host's blocks are data already. The
-// first
-//          touch of a block (hole or zero extent) fills the whole block: what the request does not
+//          first touch of a block (hole or zero extent) fills the whole block: what the request does not
 //          cover is copied up from the layers below. Then the index says "data" for the block, and
 //          so does the host's allocation, which is what overlaybd goes by. Whoever turns a block
 //          into data or into a zero extent holds its range exclusively (block_locks_), so a copy-up
