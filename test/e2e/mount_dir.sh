@@ -113,7 +113,7 @@ expect_json ro.json '.[0].options[0] == "ro"' ".[0].type == \"$fstype\""
 obd_mount_admin umount disk
 
 # Content that may be hostile.
-expect_fail 1 '--untrusted needs --fstype' obd_mount dir disk mnt --read-only --untrusted
+expect_fail 2 '--untrusted needs --fstype' obd_mount dir disk mnt --read-only --untrusted
 obd_mount dir disk mnt --read-only --untrusted --fstype "$fstype" >/dev/null
 findmnt --noheadings --output OPTIONS mnt | grep nosuid | grep --quiet nodev ||
   fail "not mounted as untrusted: $(findmnt mnt)"
@@ -128,4 +128,22 @@ expect_fail 2 'backend' "$OBD_MOUNT" dev disk --backend smoke
 expect_fail 1 'others could write' "$OBD_MOUNT" dev disk --read-only --state-dir /tmp
 obd create over --from disk >/dev/null
 expect_fail 1 "holds $fstype.*not overwritten|already holds $fstype" obd_mount dir over mnt --mkfs ext2
+expect_fail 2 "'64X' is not a size" obd_mount dev disk --read-only --cache-size 64X
+: >file
+expect_fail 1 "^obd-mount: $PWD/file: cannot mount" obd_mount dir over file
+expect_fail 1 "^obd-mount: $PWD/mnt: cannot mount.*foo=bar.*the image's disk" \
+  obd_mount dir over mnt --options foo=bar
 expect_nothing_left 'refusals'
+
+# A directory in use: by whom?
+obd_mount dir over mnt >/dev/null
+(
+  cd mnt
+  exec sleep 1000
+) &
+sitter=$!
+expect_fail 5 "$PWD/mnt: is in use: process $sitter (" obd_mount_admin umount mnt
+kill "$sitter"
+wait "$sitter" || true
+obd_mount_admin umount mnt
+expect_nothing_left 'a directory in use'

@@ -258,7 +258,7 @@ TEST_F(PosixFileTest, ASecondProcessIsToldWhoHoldsTheLock) {
     EXPECT_EQ(locked.error().code, EBUSY);
     EXPECT_THAT(locked.error().message,
                 HasSubstr(fmt::format("{}: in use by process {} (", folder_ / "f", child.pid())));
-    EXPECT_THAT(locked.error().message, HasSubstr("): stop it first"));
+    EXPECT_THAT(locked.error().message, HasSubstr("): stop it first (obd-mount umount, if it is attached)"));
   }
   child.end();
   EXPECT_TRUE(file->lock(LockMode::exclusive));

@@ -65,9 +65,13 @@ unsigned default_connections(Backend backend) {
   return backend == Backend::nbd ? 1 : std::clamp(std::thread::hardware_concurrency(), 1U, 4U);
 }
 
+// A server that refuses a client tells it next to nothing; why is in its log.
 Result<uint64_t> served_size(const StatePaths& paths) {
-  OBD_TRY_ASSIGN(const NbdSockets sockets, NbdSockets::connect(paths.socket, 1));
-  return sockets.size();
+  const auto sockets = NbdSockets::connect(paths.socket, 1);
+  if (sockets) return sockets->size();
+  const std::string words = last_words(paths.server_log);
+  if (words.empty()) return std::unexpected(sockets.error());
+  return fail(sockets.error().code, "{}", words);
 }
 
 Result<std::string> connect_nbd(const StatePaths& paths, const Attachment& attachment) {

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -111,17 +112,32 @@ std::string name_of(pid_t pid) {
   return name ? name->substr(0, name->find('\n')) : "?";
 }
 
-bool has_open(pid_t pid, dev_t number) {
+bool any_open_file(pid_t pid, const std::function<bool(const struct stat&)>& is_wanted) {
   std::error_code code;
   for (const auto& entry :
        std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", pid), code)) {
     struct stat info{};
-    if (::stat(entry.path().c_str(), &info) == 0 && S_ISBLK(info.st_mode) &&
-        info.st_rdev == number) {
+    if (::stat(entry.path().c_str(), &info) == 0 && is_wanted(info)) return true;
+  }
+  return false;
+}
+
+bool has_open(pid_t pid, dev_t number) {
+  return any_open_file(pid, [number](const struct stat& info) {
+    return S_ISBLK(info.st_mode) && info.st_rdev == number;
+  });
+}
+
+bool is_in_file_system(pid_t pid, dev_t file_system) {
+  for (const char* const link : {"cwd", "root", "exe"}) {
+    struct stat info{};
+    if (::stat(fmt::format("/proc/{}/{}", pid, link).c_str(), &info) == 0 &&
+        info.st_dev == file_system) {
       return true;
     }
   }
-  return false;
+  return any_open_file(
+      pid, [file_system](const struct stat& info) { return info.st_dev == file_system; });
 }
 
 // Programs like udevd open a device for a moment whenever it changes.
@@ -194,6 +210,20 @@ std::string describe_users(const std::string& device) {
     }
   }
   return "";
+}
+
+std::string describe_users_of_mount(const std::string& directory) {
+  constexpr int kNamed = 3;
+  struct stat info{};
+  if (::stat(directory.c_str(), &info) != 0) return "";
+  std::string users;
+  int named = 0;
+  for (const pid_t pid : all_processes()) {
+    if (!is_in_file_system(pid, info.st_dev)) continue;
+    if (named++ == kNamed) return users + " and others";
+    users += fmt::format("{}process {} ({})", users.empty() ? "" : ", ", pid, name_of(pid));
+  }
+  return users;
 }
 
 Result<DeviceClaim> DeviceClaim::take(const std::string& device) {

@@ -28,6 +28,10 @@ Result<std::vector<DeviceMount>> find_mounts(const std::string& device);
 // nobody that can be seen.
 std::string describe_users(const std::string& device);
 
+// Who has a file of the file system mounted on `directory` open, or works there: "process 12 (bash)",
+// at most three. Empty: nobody that can be seen.
+std::string describe_users_of_mount(const std::string& directory);
+
 // Exclusive use: nobody else has it mounted or claimed, and until the end of the claim nobody can.
 class DeviceClaim {
  public:

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "core/io/descriptor.h"
+#include "tools/attach/block_device.h"
 #include "tools/obd/mkfs.h"
 
 namespace obd::attach {
@@ -64,11 +65,15 @@ Result<Content> probe(const std::string& device) {
   return content;
 }
 
-std::string mount_error(libmnt_context* context, int code) {
+// libmount's sentence. The device in it will be gone when somebody reads that.
+std::string mount_error(libmnt_context* context, int code, const std::string& device) {
   char words[512] = {};
   mnt_context_get_excode(context, code, words, sizeof words);
   std::string text(words);
   std::ranges::replace(text, '\n', ' ');
+  if (const size_t at = text.find(device); at != std::string::npos) {
+    text.replace(at, device.size(), "the image's disk");
+  }
   return text.empty() ? "mount failed" : text;
 }
 
@@ -106,13 +111,18 @@ Result<void> mount_device(const MountRequest& request) {
   const int code = mnt_context_mount(context.get());
   if (code == 0 && mnt_context_get_status(context.get()) == 1) return {};
   const int system_code = mnt_context_get_syscall_errno(context.get());
-  return fail(system_code > 0 ? system_code : EIO, "{}", mount_error(context.get(), code));
+  return fail(system_code > 0 ? system_code : EIO, "{}: cannot mount {} with options {}: {}",
+              request.directory, request.fstype, options,
+              mount_error(context.get(), code, request.device));
 }
 
 Result<void> unmount(const std::string& directory) {
   if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return {};
   if (errno == EBUSY) {
-    return fail(EBUSY, "{}: is in use: a process has a file open in it or works there", directory);
+    const std::string users = describe_users_of_mount(directory);
+    return fail(EBUSY, "{}: is in use: {}", directory,
+                users.empty() ? "a process has a file open in it or works there"
+                              : fmt::format("{} has a file open in it or works there", users));
   }
   return fail_errno(errno, "{}: cannot unmount", directory);
 }

@@ -251,7 +251,14 @@ void Worker::work_on_connection(uint32_t events) {
   nbd_handle* const nbd = connection_->handle();
   const unsigned direction = nbd_aio_get_direction(nbd);
   if ((direction & LIBNBD_AIO_DIRECTION_READ) != 0 && (events & ~uint32_t{EPOLLOUT}) != 0) {
-    nbd_aio_notify_read(nbd);
+    // libnbd stops after each reply. Those that have come meanwhile need no call of epoll each.
+    size_t before = 0;
+    int replies = 0;
+    do {
+      before = sent_;
+      nbd_aio_notify_read(nbd);
+    } while (sent_ != before && sent_ != 0 && !broken_ && ++replies < kBatch &&
+             nbd_aio_get_direction(nbd) == LIBNBD_AIO_DIRECTION_READ);
   } else if ((direction & LIBNBD_AIO_DIRECTION_WRITE) != 0) {
     nbd_aio_notify_write(nbd);
   }

@@ -1,5 +1,7 @@
 #include "tools/mount/arguments.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <thread>
@@ -11,6 +13,12 @@
 #include "tools/obd/size_text.h"
 
 namespace obd::mount {
+
+Result<void> require_root() {
+  if (::geteuid() == 0) return {};
+  return fail(EPERM, "only root can attach and mount images: try sudo");
+}
+
 void add_state_dir(CLI::App& command, std::string& state_dir) {
   command.add_option("--state-dir", state_dir, "Where attached images are remembered")
       ->type_name("DIR")
@@ -36,6 +44,10 @@ AttachArguments::AttachArguments(CLI::App& command) {
                   "processors, at most 4)")
       ->check(CLI::Range(1, 16));
   command.add_option("--cache-size", cache_size_, "The server's memory for decompressed blocks")
+      ->check([](const std::string& text) {
+        const auto size = tool::parse_size(text);
+        return size ? std::string() : size.error().message;
+      })
       ->capture_default_str();
   command
       .add_option("--dead-timeout", dead_timeout_,
@@ -53,6 +65,16 @@ AttachArguments::AttachArguments(CLI::App& command) {
   add_state_dir(command, state_dir);
 }
 
+Result<void> AttachArguments::check() const {
+  if (read_only && !mkfs.empty()) {
+    return fail(EINVAL, "--mkfs writes, and --read-only forbids it");
+  }
+  if (untrusted && fstype == "auto" && mkfs.empty()) {
+    return fail(EINVAL, "--untrusted needs --fstype: what is on the disk must not choose");
+  }
+  return {};
+}
+
 Result<attach::AttachRequest> AttachArguments::request() const {
   FileSystem& fs = posix_file_system();
   attach::AttachRequest request;
@@ -60,12 +82,6 @@ Result<attach::AttachRequest> AttachArguments::request() const {
   OBD_TRY_ASSIGN(request.image, fs.canonical(target.path));
   if (!target.config.upper && !read_only) {
     return fail(EROFS, "{}: has no writable layer; attach it with --read-only", request.image);
-  }
-  if (read_only && !mkfs.empty()) {
-    return fail(EINVAL, "--mkfs writes, and --read-only forbids it");
-  }
-  if (untrusted && fstype == "auto" && mkfs.empty()) {
-    return fail(EINVAL, "--untrusted needs --fstype: what is on the disk must not choose");
   }
   if (backend_ == "nbd") request.backend = attach::Backend::nbd;
   if (backend_ == "fuse") request.backend = attach::Backend::fuse;
@@ -83,6 +99,7 @@ Result<attach::AttachRequest> AttachArguments::request() const {
 }
 
 Result<AttachedImage> AttachedImage::attach(const AttachArguments& arguments) {
+  OBD_TRY(require_root());
   OBD_TRY_ASSIGN(const attach::AttachRequest request, arguments.request());
   OBD_TRY_ASSIGN(attach::ImageState state,
                  attach::ImageState::lock(arguments.state_dir, request.image));

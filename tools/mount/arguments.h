@@ -11,10 +11,16 @@ namespace obd::mount {
 
 void add_state_dir(CLI::App& command, std::string& state_dir);
 
+// Whoever makes block devices, mounts or takes them away has to be root.
+Result<void> require_root();
+
 // How to attach: dev and dir.
 class AttachArguments {
  public:
   explicit AttachArguments(CLI::App& command);
+
+  // Whether the options go together.
+  [[nodiscard]] Result<void> check() const;
 
   // Of the image that the user named, found and checked.
   [[nodiscard]] Result<attach::AttachRequest> request() const;

@@ -7,6 +7,7 @@
 #include "tools/mount/arguments.h"
 #include "tools/mount/command.h"
 #include "tools/mount/mount_list.h"
+#include "tools/obd/common.h"
 
 namespace obd::mount {
 namespace {
@@ -59,7 +60,10 @@ void add_dev(CLI::App& app, Runner& chosen) {
       "  obd-mount dev disk --mkfs ext4 --json   "
       "[{\"type\":\"ext4\",\"source\":\"/dev/nbd0\",...}]\n"
       "  obd-mount dev base --read-only          an image without a writable layer");
-  command->callback([arguments, &chosen] { chosen = [arguments] { return run_dev(*arguments); }; });
+  command->callback([arguments, &chosen] {
+    tool::or_usage_error(arguments->check());
+    chosen = [arguments] { return run_dev(*arguments); };
+  });
 }
 
 }  // namespace obd::mount

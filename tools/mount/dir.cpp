@@ -11,6 +11,7 @@
 #include "tools/mount/arguments.h"
 #include "tools/mount/command.h"
 #include "tools/mount/mount_list.h"
+#include "tools/obd/common.h"
 
 namespace obd::mount {
 namespace {
@@ -123,6 +124,7 @@ void add_dir(CLI::App& app, Runner& chosen) {
       "  obd-mount dir disk /mnt --untrusted --fstype ext4\n"
       "  obd-mount dir disk /mnt --json            [{\"type\":\"bind\",\"source\":\"/mnt\",...}]");
   command->callback([arguments, directory, options, &chosen] {
+    tool::or_usage_error(arguments->check());
     chosen = [arguments, directory, options] { return run_dir(*arguments, *directory, *options); };
   });
 }

@@ -112,6 +112,7 @@ Result<void> refuse_foreign_mounts(const attach::Attachment& attachment) {
 }
 
 Result<int> run_umount(const UmountOptions& options) {
+  OBD_TRY(require_root());
   const Names wanted = names_of(options.target);
   OBD_TRY_ASSIGN(const auto id, find_id(options.state_dir, wanted));
   if (!id) {

@@ -45,8 +45,15 @@ Result<uint64_t> wanted_size(FileSystem& fs, const Target& target,
   if (wanted.bytes > std::numeric_limits<uint64_t>::max() - size) {
     return fail(EINVAL, "SIZE: {} bytes more than {} do not fit into 64 bits", wanted.bytes, size);
   }
-  auto sum = parse_disk_size(std::to_string(size + wanted.bytes));
-  if (!sum) return fail(sum.error().code, "SIZE: {}", sum.error().message);
+  const uint64_t sum = size + wanted.bytes;
+  if (!is_aligned(sum, kSectorSize)) {
+    return fail(EINVAL, "SIZE: {} bytes more than {} are no multiple of {}, as a disk's size is",
+                wanted.bytes, size, kSectorSize);
+  }
+  if (sum > kMaxDiskSize) {
+    return fail(EINVAL, "SIZE: {} bytes more than {} are above the largest that a disk can have, {}",
+                wanted.bytes, size, kMaxDiskSize);
+  }
   return sum;
 }
 
