@@ -139,10 +139,10 @@ expect_nothing_left 'refusals'
 obd_mount dir over mnt >/dev/null
 (
   cd mnt
-  exec sleep 1000
+  exec sleep 60 >/dev/null 2>&1
 ) &
 sitter=$!
-expect_fail 5 "$PWD/mnt: is in use: process $sitter (" obd_mount_admin umount mnt
+expect_fail 5 "$PWD/mnt: is in use: process $sitter .sleep. has a file open" obd_mount_admin umount mnt
 kill "$sitter"
 wait "$sitter" || true
 obd_mount_admin umount mnt
