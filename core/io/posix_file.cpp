@@ -209,8 +209,9 @@ Result<void> PosixFile::lock(LockMode mode) {
     if (code != EAGAIN && code != EACCES) return fail_errno(code, "{}: cannot lock", path_);
     const auto holder = find_holder(fd_);
     if (!holder) return fail(EBUSY, "{}: in use by another process: stop it first", path_);
-    return fail(EBUSY, "{}: in use by process {}{}: stop it first (obd-mount umount, if it is attached)", path_, *holder,
-                shown_name(*holder));
+    return fail(EBUSY,
+                "{}: in use by process {}{}: stop it first (obd-mount umount, if it is attached)",
+                path_, *holder, shown_name(*holder));
   }
   const pid_t pid = ::getpid();
   if (set_lock(fd_, type, kPidBase + pid) != 0) {

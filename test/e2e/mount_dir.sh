@@ -135,6 +135,11 @@ expect_fail 1 "^obd-mount: $PWD/mnt: cannot mount.*foo=bar.*the image's disk" \
   obd_mount dir over mnt --options foo=bar
 expect_nothing_left 'refusals'
 
+# A caller that cannot be told gets nothing.
+untold() { obd_mount "$@" >/dev/full; }
+expect_fail 1 'could not write to standard output: No space' untold dir over mnt
+expect_fail 1 'could not write to standard output' untold dev over
+expect_nothing_left 'an answer that went nowhere'
 # A directory in use: by whom?
 obd_mount dir over mnt >/dev/null
 (

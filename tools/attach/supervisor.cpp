@@ -179,7 +179,7 @@ Result<void> Supervisor::run(Links links) {
       OBD_TRY_ASSIGN(const bool died, attend(*watch));
       if (!died) return {};
       const std::string words = last_words(paths_.server_log);
-      status_.last_words = words.empty() ? "it ended without a word" : words;
+      status_.last_words = words.empty() ? "it ended without a word, as when it is killed" : words;
     }
     const bool lived_long = Clock::now() - born > kLongLife;
     short_lives = lived_long ? 0 : short_lives + 1;

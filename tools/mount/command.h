@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
 
 #include "core/base/result.h"
 
@@ -18,6 +19,9 @@ inline constexpr int kExitNotAttached = 4;
 inline constexpr int kExitBusy = 5;  // in use, so left as it was
 
 using Runner = std::function<Result<int>()>;
+
+// Prints a line at once: a caller that was not told must not be left with something to undo.
+Result<void> tell(const std::string& line);
 
 void add_dev(CLI::App& app, Runner& chosen);
 void add_dir(CLI::App& app, Runner& chosen);

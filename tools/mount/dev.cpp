@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <memory>
+#include <utility>
 
 #include "tools/attach/file_system.h"
 #include "tools/mount/arguments.h"
@@ -28,21 +29,25 @@ Result<int> run_dev(const AttachArguments& arguments) {
   OBD_TRY_ASSIGN(AttachedImage image, AttachedImage::attach(arguments));
   const Result<std::string> fstype = type_to_tell(image, arguments);
   if (!fstype) return image.give_up(fstype.error());
-  if (!image.attachment.held) {
-    image.attachment.held = true;
+  const bool was_held = std::exchange(image.attachment.held, true);
+  if (!was_held) {
     if (auto saved = image.state.save(image.attachment); !saved)
       return image.give_up(saved.error());
   }
   const std::string& device = image.attachment.device;
+  std::string line = device;
   if (arguments.json) {
     auto options = attach::default_options(*fstype, arguments.read_only);
     if (arguments.untrusted) {
       const auto more = attach::untrusted_options(*fstype);
       options.insert(options.end(), more.begin(), more.end());
     }
-    fmt::print("{}\n", mount_list(*fstype, device, options));
-  } else {
-    fmt::print("{}\n", device);
+    line = mount_list(*fstype, device, options);
+  }
+  if (const auto told = tell(line); !told) {
+    image.attachment.held = was_held;
+    if (!was_held) OBD_TRY(image.state.save(image.attachment));
+    return image.give_up(told.error());
   }
   return kExitSuccess;
 }

@@ -58,10 +58,11 @@ Result<void> refuse_to_hide_files(const AttachedImage& image, const std::string&
   return {};
 }
 
-Result<void> mount_image(AttachedImage& image, const AttachArguments& arguments,
+// False: it was mounted there already.
+Result<bool> mount_image(AttachedImage& image, const AttachArguments& arguments,
                          const std::string& directory, const std::string& asked_options) {
   OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-  if (there == image.attachment.device) return {};
+  if (there == image.attachment.device) return false;
   if (!there.empty()) return fail(EBUSY, "{}: {} is mounted there", directory, there);
   OBD_TRY(refuse_to_hide_files(image, directory));
   OBD_TRY_ASSIGN(const std::string fstype, image.file_system(arguments));
@@ -80,23 +81,30 @@ Result<void> mount_image(AttachedImage& image, const AttachArguments& arguments,
                                              .directory = directory,
                                              .fstype = fstype,
                                              .options = mount.options});
-  if (mounted) return {};
+  if (mounted) return true;
   image.attachment.mounts.pop_back();
   OBD_TRY(image.state.save(image.attachment));
-  return mounted;
+  return std::unexpected(mounted.error());
+}
+
+Result<void> unmount_again(AttachedImage& image, const std::string& directory) {
+  OBD_TRY(attach::unmount(directory));
+  image.attachment.mounts.pop_back();
+  return image.state.save(image.attachment);
 }
 
 Result<int> run_dir(const AttachArguments& arguments, const std::string& named,
                     const std::string& options) {
   OBD_TRY_ASSIGN(const std::string directory, posix_file_system().canonical(named));
   OBD_TRY_ASSIGN(AttachedImage image, AttachedImage::attach(arguments));
-  if (const auto mounted = mount_image(image, arguments, directory, options); !mounted) {
-    return image.give_up(mounted.error());
-  }
-  if (arguments.json) {
-    fmt::print("{}\n", mount_list("bind", directory, {arguments.read_only ? "ro" : "rw", "rbind"}));
-  } else {
-    fmt::print("{} on {}\n", image.attachment.device, directory);
+  const auto mounted = mount_image(image, arguments, directory, options);
+  if (!mounted) return image.give_up(mounted.error());
+  const auto told = tell(
+      arguments.json ? mount_list("bind", directory, {arguments.read_only ? "ro" : "rw", "rbind"})
+                     : fmt::format("{} on {}", image.attachment.device, directory));
+  if (!told) {
+    if (*mounted) OBD_TRY(unmount_again(image, directory));
+    return image.give_up(told.error());
   }
   return kExitSuccess;
 }

@@ -67,6 +67,12 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
+
+Result<void> tell(const std::string& line) {
+  if (std::fputs((line + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return {};
+  return fail_errno(errno, "could not write to standard output");
+}
+
 }  // namespace obd::mount
 
 int main(int argc, char** argv) {

@@ -51,7 +51,8 @@ Result<uint64_t> wanted_size(FileSystem& fs, const Target& target,
                 wanted.bytes, size, kSectorSize);
   }
   if (sum > kMaxDiskSize) {
-    return fail(EINVAL, "SIZE: {} bytes more than {} are above the largest that a disk can have, {}",
+    return fail(EINVAL,
+                "SIZE: {} bytes more than {} are above the largest that a disk can have, {}",
                 wanted.bytes, size, kMaxDiskSize);
   }
   return sum;
