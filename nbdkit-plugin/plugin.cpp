@@ -22,6 +22,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/image/image.h"
 #include "nbdkit-plugin/sentence_limit.h"
@@ -48,6 +49,7 @@ constexpr size_t kMaxRunsPerReply = size_t{1} << 16;
 struct Server {
   std::string config_path;
   uint64_t cache_size = obd::BlockCache::kDefaultCapacity;
+  obd::ZeroDetection detect_zeroes = obd::ZeroDetection::off;
   std::shared_ptr<obd::BlockCache> cache;  // the image's
   std::unique_ptr<obd::Image> image;
   std::string write_refusal;  // why the image, which has an upper, could only be opened read-only
@@ -101,6 +103,18 @@ int guarded(Action&& action) noexcept {
 
 // ---- before clients ----
 
+obd::Result<void> set_zero_detection(std::string_view value) {
+  using enum obd::ZeroDetection;
+  for (const auto& [name, detection] : {std::pair<std::string_view, obd::ZeroDetection>{"off", off},
+                                        {"on", on},
+                                        {"unmap", unmap}}) {
+    if (value != name) continue;
+    server.detect_zeroes = detection;
+    return {};
+  }
+  return obd::fail(EINVAL, "detect-zeroes={}: is none of off, on and unmap", value);
+}
+
 int overlaybd_config(const char* key, const char* value) noexcept {
   return guarded([&]() -> obd::Result<void> {
     if (std::string_view(key) == "cache-size") {
@@ -112,10 +126,11 @@ int overlaybd_config(const char* key, const char* value) noexcept {
       server.cache_size = static_cast<uint64_t>(size);
       return {};
     }
+    if (std::string_view(key) == "detect-zeroes") return set_zero_detection(value);
     if (std::string_view(key) != "config") {
       return obd::fail(EINVAL,
-                       "unknown parameter '{}': the overlaybd plugin has config=PATH and "
-                       "cache-size=SIZE",
+                       "unknown parameter '{}': the overlaybd plugin has config=PATH, "
+                       "cache-size=SIZE and detect-zeroes=off|on|unmap",
                        key);
     }
     if (!server.config_path.empty()) {
@@ -150,7 +165,9 @@ bool may_still_be_readable(const obd::Error& error) {
 obd::Result<void> open_image() {
   obd::FileSystem& fs = obd::posix_file_system();
   server.cache = std::make_shared<obd::BlockCache>(server.cache_size);
-  obd::OpenOptions options{.access = obd::Access::read_write, .cache = server.cache};
+  obd::OpenOptions options{.access = obd::Access::read_write,
+                           .cache = server.cache,
+                           .detect_zeroes = server.detect_zeroes};
   auto image = obd::Image::open(fs, server.config_path, options);
   if (!image && may_still_be_readable(image.error())) {
     options.access = obd::Access::read_only;
@@ -350,7 +367,10 @@ constexpr const char* kDescription =
 
 constexpr const char* kConfigHelp =
     "[config=]<PATH>    (required) The image's config file, config.v1.json, or its folder.\n"
-    "cache-size=<SIZE>  Memory for decompressed blocks of the lowers, 0 for none (default: 64M).";
+    "cache-size=<SIZE>  Memory for decompressed blocks of the lowers, 0 for none (default: 64M).\n"
+    "detect-zeroes=off|on|unmap\n"
+    "                   Turn writes of zeros into zeroing; unmap gives the space back (default: "
+    "off).";
 
 struct nbdkit_plugin make_plugin() {
   struct nbdkit_plugin plugin = {};

@@ -92,6 +92,7 @@ Result<void> Image::open_layers(const OpenOptions& options) {
     for (const std::string& warning : config_.warnings) sentence += "; " + warning;
     return fail(EINVAL, "{}", sentence);
   }
+  detect_zeroes_ = options.detect_zeroes;
   const auto cache =
       options.cache ? options.cache : std::make_shared<BlockCache>(BlockCache::kDefaultCapacity);
   uint64_t lowers_size = 0;

@@ -34,6 +34,10 @@
 
 namespace obd {
 
+// What a write of nothing but zeros does, as in qemu: what it says; zero() without may_trim; zero()
+// with it. Only whole requests are looked at.
+enum class ZeroDetection { off, on, unmap };
+
 struct OpenOptions {
   Access access = Access::read_write;  // read_write without an upper opens read-only
   // Open although another process has the upper open. Only for looking: what is read may be torn
@@ -42,6 +46,7 @@ struct OpenOptions {
   // Of decompressed blocks of the lowers. A process that opens several images gives all of them the
   // same one. Null: the image makes one of BlockCache::kDefaultCapacity for itself.
   std::shared_ptr<BlockCache> cache = nullptr;
+  ZeroDetection detect_zeroes = ZeroDetection::off;
   // The disk is as large as the format allows, whatever the layers say: for looking at all that the
   // lowers hold, as a stack with something else on top of them may show it. Only without an upper.
   bool beyond_the_end = false;
@@ -200,6 +205,7 @@ class Image {
   ImageConfig config_;
   uint64_t size_ = 0;
   bool writable_ = false;
+  ZeroDetection detect_zeroes_ = ZeroDetection::off;
   std::vector<std::unique_ptr<SealedLayer>> lowers_;
   FrozenIndex frozen_;
   std::unique_ptr<WritableLayer> upper_;

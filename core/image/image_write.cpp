@@ -5,13 +5,13 @@
 //          between. File systems and VMs write whole sectors, and never do this.
 //
 // sparse   writes in place, bytes of any number, where the host's blocks are data already. The
-//          first touch of a block (hole or zero extent) fills the whole block: what the request does not
-//          cover is copied up from the layers below. Then the index says "data" for the block, and
-//          so does the host's allocation, which is what overlaybd goes by. Whoever turns a block
-//          into data or into a zero extent holds its range exclusively (block_locks_), so a copy-up
-//          never overwrites a change that completed after it had read. Writes in place hold theirs
-//          shared: one that were still under way when its block is zeroed and touched again would
-//          show its bytes after a later zero had hidden them.
+//          first touch of a block (hole or zero extent) fills the whole block: what the request
+//          does not cover is copied up from the layers below. Then the index says "data" for the
+//          block, and so does the host's allocation, which is what overlaybd goes by. Whoever turns
+//          a block into data or into a zero extent holds its range exclusively (block_locks_), so a
+//          copy-up never overwrites a change that completed after it had read. Writes in place hold
+//          theirs shared: one that were still under way when its block is zeroed and touched again
+//          would show its bytes after a later zero had hidden them.
 
 #include <algorithm>
 #include <cstring>
@@ -19,6 +19,7 @@
 #include <shared_mutex>
 #include <vector>
 
+#include "core/base/zeros.h"
 #include "core/image/image.h"
 #include "core/image/image_counters.h"
 #include "core/image/image_resolve.h"
@@ -53,6 +54,10 @@ Result<void> Image::write(std::span<const std::byte> data, uint64_t offset, Writ
   if (end > lsmt::kAddressableEnd) {
     return fail(EFBIG, "{}: byte {} is past the {} that the LSMT format can address", config_.path,
                 offset + data.size(), lsmt::kAddressableEnd.bytes());
+  }
+  if (detect_zeroes_ != ZeroDetection::off && !data.empty() && is_all_zero(data)) {
+    return zero(offset, data.size(),
+                {.fua = options.fua, .may_trim = detect_zeroes_ == ZeroDetection::unmap});
   }
   counters_->count(counters_->writes, counters_->write_bytes, data.size());
   const bool whole_sectors =

@@ -32,7 +32,23 @@ refused 'config' config=
 refused 'missing.json' missing.json
 refused 'cache-size=12Q' disk/config.v1.json cache-size=12Q
 refused 'cache-size=-1' disk/config.v1.json cache-size=-1
+refused 'detect-zeroes=maybe' disk/config.v1.json detect-zeroes=maybe
 refused 'lower.lsmt' lower.lsmt
+
+# Zeros that are written over data: do they take space?
+for type in append sparse; do
+  for detect in off on unmap; do
+    obd create zeros --size 8M --type "$type"
+    nbdkit -U - "$OBD_PLUGIN" zeros detect-zeroes=$detect --run '
+      qemu-io -f raw -c "write -P 120 0 1M" -c "write -P 0 0 1M" -c "write -f -P 0 1M 1M" \
+        -c "read -P 0 0 2M" "$uri"' >/dev/null
+    live=$(obd info --json zeros | jq '.layers[-1].live_bytes')
+    expected=$((2 << 20))
+    [[ $detect == off || ($detect == on && $type == sparse) ]] || expected=0
+    ((live == expected)) || fail "$type with detect-zeroes=$detect has $live live bytes"
+    rm -r zeros
+  done
+done
 
 mkdir empty
 refused 'empty' empty

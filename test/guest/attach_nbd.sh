@@ -4,6 +4,7 @@
 . "$(dirname "$0")/guest.sh"
 requires_command mkfs.ext4 e2fsck jq
 rounds=${OBD_ATTACH_ROUNDS:-5}
+guest_seconds=$((guest_seconds + 2 * rounds))
 
 for program in mkfs.ext4 e2fsck fstrim jq; do
   image_programs+=("$(command -v "$program")")

@@ -36,6 +36,8 @@ class Walk {
     stack_ = build_stack(fs_, random_, options, origin);
     model_.emplace(stack_.content);
     image_.emplace(fs_, stack_.config, *model_);
+    using enum ZeroDetection;
+    image_->detect_zeroes(random_.percent(50) ? off : random_.percent(50) ? on : unmap);
   }
 
   void run() {
@@ -70,7 +72,7 @@ class Walk {
     const uint64_t kind = random_.below(100);
     if (kind < 35) {
       std::vector<std::byte> data(range.length);
-      random_.fill(data);
+      if (random_.percent(80)) random_.fill(data);
       expect_ok(image_->write(data, range.offset, random_.percent(5)));
     } else if (kind < 50) {
       zero(range);

@@ -5,6 +5,7 @@ namespace obd::test {
 Result<void> ModelledImage::open(Access access) {
   OpenOptions options;
   options.access = access;
+  options.detect_zeroes = detect_zeroes_;
   OBD_TRY_ASSIGN(image_, Image::open(fs_, config_, options));
   return {};
 }

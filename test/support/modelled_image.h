@@ -22,6 +22,8 @@ class ModelledImage {
       : fs_(fs), config_(std::move(config)), model_(model) {}
 
   Result<void> open(Access access = Access::read_write);
+  // From the next open() on.
+  void detect_zeroes(ZeroDetection detection) { detect_zeroes_ = detection; }
   // Flushes and closes; counts as a flush of the model.
   Result<void> close();
   // As if the server had been killed.
@@ -44,6 +46,7 @@ class ModelledImage {
   MemoryFileSystem& fs_;
   ImageConfig config_;
   DiskModel& model_;
+  ZeroDetection detect_zeroes_ = ZeroDetection::off;
   std::unique_ptr<Image> image_;
 };
 
