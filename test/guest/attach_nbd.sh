@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # obd-mount with the kernel's nbd, in a guest: dev and dir, a server that dies ten times under load,
 # a supervisor that dies, and devices that come and go without a trace.
+
+rounds=${OBD_ATTACH_ROUNDS:-5}
+time_limit=$((200 + 4 * rounds))
 . "$(dirname "$0")/guest.sh"
 requires_command mkfs.ext4 e2fsck jq
-rounds=${OBD_ATTACH_ROUNDS:-5}
 guest_seconds=$((guest_seconds + 2 * rounds))
 
 for program in mkfs.ext4 e2fsck fstrim jq; do
