@@ -3,6 +3,7 @@
 # a supervisor that dies, and devices that come and go without a trace.
 
 rounds=${OBD_ATTACH_ROUNDS:-5}
+# shellcheck disable=SC2034
 time_limit=$((200 + 4 * rounds))
 . "$(dirname "$0")/guest.sh"
 requires_command mkfs.ext4 e2fsck jq
