@@ -34,53 +34,62 @@ lsmt::Entry to_entry(const Extent& extent) {
 IndexLog::IndexLog(std::unique_ptr<File> file, Position end)
     : file_(std::move(file)), end_(end), after_last_marker_(end.records) {}
 
+Result<IndexLog::Draft> IndexLog::begin_draft(FileSystem& fs, const std::string& path,
+                                              const lsmt::Header& header, bool sparse,
+                                              const FileInfo& like) {
+  Draft draft;
+  // A name of its own: whatever else bears a fixed one need not be ours to replace.
+  draft.temporary_path = path + ".tmp-" + Uuid::random().text().substr(0, 8);
+  OBD_TRY_ASSIGN(auto file, fs.create(draft.temporary_path, 0600));
+  draft.log = std::make_unique<IndexLog>(std::move(file), Position{});
+  lsmt::Header log_header = header;
+  log_header.flags = lsmt::kFlagHeader | (sparse ? lsmt::kFlagSparse : 0u);
+  log_header.index_offset = lsmt::kHeaderSize;
+  log_header.index_size = 0;
+  log_header.has_log = false;
+  const auto write_header = [&]() -> Result<void> {
+    OBD_TRY(draft.log->file_->set_owner_and_mode(like.owner, like.group, like.mode));
+    return draft.log->file_->write_at(lsmt::encode_header(log_header), 0);
+  };
+  if (auto written = write_header(); !written) {
+    discard(fs, std::move(draft));
+    return std::unexpected<Error>(std::move(written).error());
+  }
+  return draft;
+}
+
+void IndexLog::discard(FileSystem& fs, Draft draft) {
+  draft.log.reset();
+  (void)fs.remove(draft.temporary_path);
+}
+
 Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& path,
                                           const lsmt::Header& header, const LiveIndex& index,
                                           std::optional<uint64_t> pending_update, bool sparse,
                                           const FileInfo& like) {
-  Draft draft;
-  // A name of its own: whatever else bears a fixed one need not be ours to replace.
-  draft.temporary_path = path + ".tmp-" + Uuid::random().text().substr(0, 8);
-  OBD_TRY_ASSIGN(draft.file, fs.create(draft.temporary_path, 0600));
-
-  auto write = [&]() -> Result<void> {
-    OBD_TRY(draft.file->set_owner_and_mode(like.owner, like.group, like.mode));
-    lsmt::Header log_header = header;
-    log_header.flags = lsmt::kFlagHeader | (sparse ? lsmt::kFlagSparse : 0u);
-    log_header.index_offset = lsmt::kHeaderSize;
-    log_header.index_size = 0;
-    log_header.has_log = false;
-    OBD_TRY(draft.file->write_at(lsmt::encode_header(log_header), 0));
-
-    IndexLog log(std::move(draft.file), Position{});
-    auto append_all = [&]() -> Result<void> {
-      std::array<Extent, kEntriesPerWrite> extents;
-      std::array<lsmt::Entry, kEntriesPerWrite> entries;
-      Sectors from;
-      for (;;) {
-        const size_t count = index.find(from, lsmt::kAddressableEnd, extents);
-        std::transform(extents.begin(), extents.begin() + static_cast<ptrdiff_t>(count),
-                       entries.begin(), to_entry);
-        OBD_TRY(log.append(std::span(entries).first(count)));
-        if (count < extents.size()) break;
-        from = extents[count - 1].end();
-      }
-      if (pending_update) {
-        OBD_TRY(log.append_update(lsmt::MarkerKind::update_begun, *pending_update));
-      }
-      OBD_TRY(log.append_marker(lsmt::MarkerKind::close, log.position()));
-      return log.sync();
-    };
-    auto appended = append_all();
-    draft.end = log.position();
-    draft.file = std::move(log.file_);
-    return appended;
+  OBD_TRY_ASSIGN(Draft draft, begin_draft(fs, path, header, sparse, like));
+  IndexLog& log = *draft.log;
+  const auto append_all = [&]() -> Result<void> {
+    std::array<Extent, kEntriesPerWrite> extents;
+    std::array<lsmt::Entry, kEntriesPerWrite> entries;
+    Sectors from;
+    for (;;) {
+      const size_t count = index.find(from, lsmt::kAddressableEnd, extents);
+      std::transform(extents.begin(), extents.begin() + static_cast<ptrdiff_t>(count),
+                     entries.begin(), to_entry);
+      OBD_TRY(log.append(std::span(entries).first(count)));
+      if (count < extents.size()) break;
+      from = extents[count - 1].end();
+    }
+    if (pending_update) {
+      OBD_TRY(log.append_update(lsmt::MarkerKind::update_begun, *pending_update));
+    }
+    OBD_TRY(log.append_marker(lsmt::MarkerKind::close, log.position()));
+    return log.sync();
   };
-  if (auto written = write(); !written) {
-    // The temporary file is worth nothing; the reason it could not be written is what matters.
-    draft.file.reset();
-    (void)fs.remove(draft.temporary_path);
-    return std::unexpected<Error>(std::move(written).error());
+  if (auto appended = append_all(); !appended) {
+    discard(fs, std::move(draft));
+    return std::unexpected<Error>(std::move(appended).error());
   }
   return draft;
 }
@@ -88,13 +97,13 @@ Result<IndexLog::Draft> IndexLog::prepare(FileSystem& fs, const std::string& pat
 Result<std::unique_ptr<IndexLog>> IndexLog::install(FileSystem& fs, const std::string& path,
                                                     Draft draft) {
   if (auto renamed = fs.rename(draft.temporary_path, path); !renamed) {
-    (void)fs.remove(draft.temporary_path);
+    discard(fs, std::move(draft));
     return std::unexpected<Error>(std::move(renamed).error());
   }
   OBD_TRY(fs.sync_directory(directory_of(path)));
   // Opened again, so that later errors name the file as it is called now.
   OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_write));
-  return std::make_unique<IndexLog>(std::move(file), draft.end);
+  return std::make_unique<IndexLog>(std::move(file), draft.log->position());
 }
 
 Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t changes) {

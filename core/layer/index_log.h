@@ -34,16 +34,21 @@ class IndexLog {
   // Goes on with a log whose records have been read.
   IndexLog(std::unique_ptr<File> file, Position end);
 
+  // A log under a temporary name, that is to replace another.
+  struct Draft {
+    std::unique_ptr<IndexLog> log;
+    std::string temporary_path;
+  };
+  // Begins one beside `path`, with nothing but its header; mode and owner are taken from `like`.
+  static Result<Draft> begin_draft(FileSystem& fs, const std::string& path,
+                                   const lsmt::Header& header, bool sparse, const FileInfo& like);
+  // Removes it. It is worth nothing, so that it cannot be removed is no error of the caller's.
+  static void discard(FileSystem& fs, Draft draft);
+
   // Writes a new log under `path`, replacing any: `header`, the extents of `index`, the mark of an
   // update that has begun and not ended, and a close marker. It is stable when this returns, and so
-  // must be the data that the extents name before this is called. Mode and owner are taken from
-  // `like`. Two steps, so that the caller knows after a failure which log is in force: prepare()
-  // makes the file under a temporary name, install() renames it.
-  struct Draft {
-    std::unique_ptr<File> file;
-    std::string temporary_path;
-    Position end;
-  };
+  // must be the data that the extents name before this is called. Two steps, so that the caller
+  // knows after a failure which log is in force: prepare() makes the draft, install() renames it.
   static Result<Draft> prepare(FileSystem& fs, const std::string& path, const lsmt::Header& header,
                                const LiveIndex& index, std::optional<uint64_t> pending_update,
                                bool sparse, const FileInfo& like);
@@ -53,7 +58,7 @@ class IndexLog {
   [[nodiscard]] Position position() const { return end_; }
   // An append failed and could not be undone, so part of it may stand behind the log's end.
   [[nodiscard]] bool broken() const { return broken_; }
-  [[nodiscard]] File& file() { return *file_; }
+  [[nodiscard]] const File& file() const { return *file_; }
 
   Result<void> append(std::span<const lsmt::Entry> mappings);
   Result<void> append_session(uint64_t boot_hash);

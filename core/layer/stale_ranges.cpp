@@ -24,6 +24,11 @@ void StaleRanges::add(SectorRange range, uint64_t changes) {
   waiting_.push_back({range, changes});
 }
 
+bool StaleRanges::has_waiting() {
+  const std::lock_guard lock(mutex_);
+  return !waiting_.empty();
+}
+
 void StaleRanges::became_stable(uint64_t changes) {
   const std::lock_guard lock(mutex_);
   const auto end = std::find_if(waiting_.begin(), waiting_.end(),

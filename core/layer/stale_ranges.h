@@ -32,6 +32,7 @@ class StaleRanges {
   // The log is stable up to this count.
   void became_stable(uint64_t changes);
   [[nodiscard]] bool has_ready() const { return has_ready_; }
+  [[nodiscard]] bool has_waiting();
   // Moves out at most `most` ready ranges.
   std::vector<SectorRange> take_ready(size_t most);
   // What of a taken range is still to be done.

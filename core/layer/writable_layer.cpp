@@ -17,8 +17,8 @@
 // In a sparse layer a write over what is data already needs no record: the mapping stands, and
 // after a power cut each sector holds the old or the new bytes.
 //
-// Locks: session_mutex_, then tail_mutex_ or log_mutex_, then index_mutex_. None of them is held
-// across payload I/O; log_mutex_ is held across the 16-byte append.
+// Locks: session_mutex_, then log_mutex_, then index_mutex_. None of them is held across payload
+// I/O; log_mutex_ is held across the 16-byte append.
 
 #include "core/layer/writable_layer.h"
 
@@ -32,8 +32,6 @@ namespace {
 constexpr size_t kRecordBatch = 64;
 // Extents that are looked at for one hold of the layout lock.
 constexpr size_t kPunchBatch = 256;
-// Longest write in entries: 8 x 8 MiB, twice the largest request of an NBD client.
-constexpr size_t kEntriesPerWrite = 8;
 // A log within one block of the host is not worth rewriting.
 constexpr uint64_t kSmallLogRecords = kBlockSize / lsmt::kEntrySize;
 
@@ -78,33 +76,26 @@ bool WritableLayer::is_all(ExtentKind kind, Sectors from, Sectors to) const {
   return index_.is_all(kind, from, to);
 }
 
-Result<Sectors> WritableLayer::allocate(Sectors logical, Sectors length) {
-  const std::lock_guard lock(tail_mutex_);
-  uint64_t at = tail_.bytes();
-  // A write that holds whole blocks keeps its alignment, so that they are whole blocks in the data
-  // file, too; anything smaller is packed.
-  const bool holds_block =
-      align_up(logical.bytes(), kBlockSize) + kBlockSize <= (logical + length).bytes();
-  if (holds_block) {
-    const uint64_t skew = logical.bytes() % kBlockSize;
-    at = align_up(at - std::min(at, skew), kBlockSize) + skew;
-  }
-  if (at + length.bytes() > kMaxDiskSize) {
-    return fail(EFBIG, "{}: the data file has grown to its limit; commit or compact the layer",
-                data_->path());
-  }
-  tail_ = Sectors::floor(at) + length;
-  return Sectors::floor(at);
+// What is left of Options::max_size for the data file.
+uint64_t WritableLayer::data_budget() const {
+  if (options_.max_size == 0) return 0;
+  return std::max(kBlockSize, options_.max_size - std::min(options_.max_size, log_bytes_.load()));
+}
+
+Result<void> WritableLayer::check_room(uint64_t bytes) const {
+  if (options_.max_size == 0) return {};
+  OBD_TRY_ASSIGN(const FileInfo info, data_->info());
+  if (info.allocated + bytes <= data_budget()) return {};
+  return fail(ENOSPC,
+              "{}: {} bytes more would exceed the {} that the writable layer may take "
+              "(max-upper-size); it takes {}: delete something and trim, or allow more",
+              data_->path(), bytes, options_.max_size, info.allocated + log_bytes_);
 }
 
 void WritableLayer::release(Sectors physical, Sectors length) {
-  const std::lock_guard lock(tail_mutex_);
   // The write's own error is the one to report; space that cannot be given back here is dead space.
-  if (tail_ == physical + length && data_->truncate(physical.bytes())) {
-    tail_ = physical;
-  } else {
-    (void)data_->punch_hole({physical.bytes(), length.bytes()});
-  }
+  space_.give_back(physical, length,
+                   [&](Sectors end) { return data_->truncate(end.bytes()).has_value(); });
 }
 
 Result<void> WritableLayer::record(std::span<const lsmt::Entry> entries) {
@@ -124,12 +115,29 @@ Result<void> WritableLayer::append_entries(std::span<const lsmt::Entry> entries)
     index_.reserve(entries.size());
   }
   OBD_TRY(log_->append(entries));
+  log_bytes_ += entries.size_bytes();
   const std::unique_lock index_lock(index_mutex_);
   for (const lsmt::Entry& entry : entries) {
-    index_.insert({entry.offset, entry.length, entry.zeroed ? Sectors() : entry.physical,
-                   entry.zeroed ? ExtentKind::zero : ExtentKind::data, kUpperLayer});
+    put({entry.offset, entry.length, entry.zeroed ? Sectors() : entry.physical,
+         entry.zeroed ? ExtentKind::zero : ExtentKind::data, kUpperLayer});
   }
   return {};
+}
+
+// Puts an extent into the index, whose lock is held. What it covers is dead.
+void WritableLayer::put(const Extent& extent) {
+  if (kind_ == UpperKind::append && options_.reclaim) {
+    std::array<Extent, 32> found;
+    for (Sectors from = extent.logical; from < extent.end();) {
+      const size_t count = index_.find(from, extent.end(), found);
+      for (const Extent& old : std::span(found).first(count)) {
+        if (old.kind == ExtentKind::data) space_.kill(old.physical, old.length);
+      }
+      from = count < found.size() ? extent.end() : found.back().end();
+    }
+  }
+  index_.insert(extent);
+  live_bytes_ = index_.data_sectors().bytes();
 }
 
 Result<void> WritableLayer::write(Sectors logical, std::span<const std::byte> data) {
@@ -139,23 +147,24 @@ Result<void> WritableLayer::write(Sectors logical, std::span<const std::byte> da
   }
   OBD_TRY(check_usable());
   OBD_TRY(ensure_session());
-  const Sectors length = Sectors::floor(data.size());
-  OBD_TRY_ASSIGN(const Sectors physical, allocate(logical, length));
+  while (!data.empty()) {
+    const auto piece = data.first(std::min<size_t>(data.size(), AppendSpace::kLongestRange));
+    OBD_TRY(write_piece(logical, piece));
+    logical += Sectors::floor(piece.size());
+    data = data.subspan(piece.size());
+  }
+  return {};
+}
 
+Result<void> WritableLayer::write_piece(Sectors logical, std::span<const std::byte> data) {
+  const Sectors length = Sectors::floor(data.size());
+  OBD_TRY_ASSIGN(const Sectors physical,
+                 space_.allocate(logical, length, data_budget(), data_->path()));
   auto store = [&]() -> Result<void> {
     OBD_TRY(data_->write_at(data, physical.bytes()));
     data_dirty_ = true;
-    std::array<lsmt::Entry, kEntriesPerWrite> entries;
-    size_t count = 0;
-    for (Sectors done; done < length; ++count) {
-      if (count == entries.size()) {
-        return fail(EINVAL, "{}: a write of {} sectors is too long", data_->path(), length.count());
-      }
-      const Sectors part = std::min(lsmt::kMaxAlignedLength, length - done);
-      entries[count] = {logical + done, part, physical + done, false};
-      done += part;
-    }
-    return record(std::span(entries).first(count));
+    const lsmt::Entry entry{logical, length, physical, false};
+    return record(std::span(&entry, 1));
   };
   auto stored = store();
   // A record that may have stayed in a broken log names this space: it keeps the new bytes.
@@ -207,13 +216,12 @@ Result<void> WritableLayer::zero_unless_zero(const Extent& extent, bool below_is
   }
   const lsmt::Entry entry = to_entry(extent);
   OBD_TRY(log_->append(std::span(&entry, 1)));
+  log_bytes_ += sizeof(entry);
   {
     const std::unique_lock index_lock(index_mutex_);
-    index_.insert(extent);
+    put(extent);
   }
-  if (kind_ == UpperKind::sparse) {
-    stale_.add({extent.logical, extent.end()}, log_->position().changes);
-  }
+  if (kind_ == UpperKind::sparse) stale_.add({extent.logical, extent.end()}, changes());
   return {};
 }
 
@@ -255,9 +263,11 @@ Result<void> WritableLayer::sync_data() {
 Result<void> WritableLayer::flush_round(lsmt::MarkerKind kind) {
   OBD_TRY(check_usable());
   IndexLog::Position covered;
+  uint64_t covered_changes = 0;
   {
     const std::lock_guard log_lock(log_mutex_);
     covered = log_->position();
+    covered_changes = changes();
   }
   OBD_TRY(sync_data());
   if (covered.changes == stable_.changes && kind == lsmt::MarkerKind::commit) return {};
@@ -268,8 +278,14 @@ Result<void> WritableLayer::flush_round(lsmt::MarkerKind kind) {
   ++syncs_;
   if (auto synced = log_->sync(); !synced) return give_up(std::move(synced).error(), true);
   stable_ = covered;
-  stale_.became_stable(covered.changes);
+  stable_changes_ = covered_changes;
+  stale_.became_stable(covered_changes);
   return {};
+}
+
+// A count of the log's changes that goes on when the log is replaced. Under log_mutex_.
+uint64_t WritableLayer::changes() const {
+  return changes_before_log_ + (log_ ? log_->position().changes : 0);
 }
 
 Result<void> WritableLayer::flush() {
@@ -333,9 +349,9 @@ Result<void> WritableLayer::seal() {
   OBD_TRY(flush());
 
   OBD_TRY_ASSIGN(const FileInfo info, data_->info());
-  const uint64_t index_offset = kind_ == UpperKind::sparse
-                                    ? lsmt::kHeaderSize + virtual_size_
-                                    : std::max(tail_.bytes(), align_up(info.size, kSectorSize));
+  const uint64_t index_offset =
+      kind_ == UpperKind::sparse ? lsmt::kHeaderSize + virtual_size_
+                                 : std::max(space_.end().bytes(), align_up(info.size, kSectorSize));
   uint64_t offset = index_offset;
   auto append_index = [&]() -> Result<void> {
     std::vector<std::byte> buffer;
@@ -387,6 +403,7 @@ Result<void> WritableLayer::seal() {
   return {};
 }
 
+// Wants no call in flight that changes the index.
 bool WritableLayer::log_is_mostly_dead() const {
   const uint64_t records = log_->position().records;
   return records > kSmallLogRecords && records - index_.extent_count() > index_.extent_count();
@@ -420,13 +437,15 @@ WritableLayer::Stats WritableLayer::stats() const {
   }
   stats.log_dead_records = stats.log_records - std::min(stats.log_records, stats.extents);
   if (kind_ == UpperKind::append) {
-    const std::lock_guard lock(tail_mutex_);
     // Another writer's records may name the same bytes twice.
-    const Sectors area = tail_ - lsmt::kFirstDataSector;
+    const Sectors area = space_.end() - lsmt::kFirstDataSector;
     stats.dead_bytes = (area - std::min(area, stats.data)).bytes();
   }
   stats.syncs = syncs_;
   stats.failed_punches = failed_punches_;
+  stats.punched_bytes = punched_bytes_;
+  stats.moved_bytes = moved_bytes_;
+  stats.checkpoints = checkpoints_;
   return stats;
 }
 

@@ -34,6 +34,7 @@
 #include "core/index/extent.h"
 #include "core/index/live_index.h"
 #include "core/io/file.h"
+#include "core/layer/append_space.h"
 #include "core/layer/flush_group.h"
 #include "core/layer/index_log.h"
 #include "core/layer/log_reader.h"
@@ -66,6 +67,12 @@ class WritableLayer {
     uint64_t lowers_size = 0;  // bytes; the disk's size when the layer says 0
     // Open although an update has begun and not ended, in order to end it: core/image/update.h.
     bool finish_update = false;
+    // Append: keep track of dead space, so that the functions below `Space reclaim` can use it.
+    bool reclaim = false;
+    // What data file and index log may take, in bytes; 0: whatever the host has.
+    uint64_t max_size = 0;
+    // Of AppendSpace; smaller ones are for tests on small disks.
+    size_t region_blocks = AppendSpace::kMostRegionBlocks;
   };
 
   struct Stats {
@@ -76,6 +83,9 @@ class WritableLayer {
     uint64_t log_dead_records = 0;
     uint64_t syncs = 0;  // fdatasync calls
     uint64_t failed_punches = 0;
+    uint64_t punched_bytes = 0;
+    uint64_t moved_bytes = 0;  // by clean()
+    uint64_t checkpoints = 0;
   };
 
   // What compact() came to, in bytes.
@@ -132,8 +142,45 @@ class WritableLayer {
 
   // Zeroed ranges of a sparse layer whose records are stable: their blocks can go back to the host.
   [[nodiscard]] bool has_stale_space() const { return stale_.has_ready(); }
+  // Those whose records are not.
+  [[nodiscard]] bool has_unstable_stale_space() { return stale_.has_waiting(); }
   // Gives some of them back, a bounded number a call.
   void release_stale_space();
+
+  // Space reclaim, while requests are served: writable_layer_reclaim.cpp has the crash argument.
+  // One caller at a time; the three functions that come after these want none.
+  //
+  // Space of an append layer that is dead becomes usable again in two steps. Between them the
+  // caller flushes, unless dead_is_stable(), and makes sure that whoever looked something up in the
+  // index before the first step has read it.
+  bool begin_ripening();  // false: nothing is dead
+  [[nodiscard]] bool dead_is_stable() const { return stable_changes_ >= ripening_changes_; }
+  void end_ripening() { space_.end_ripening(); }
+  [[nodiscard]] AppendSpace::Usage usage() const { return space_.usage(); }
+  // Of an append layer: bytes that the host holds for its data, and that the index names.
+  [[nodiscard]] uint64_t held_bytes() const { return space_.held(); }
+  [[nodiscard]] uint64_t live_bytes() const { return live_bytes_; }
+  [[nodiscard]] uint64_t index_extents() const;
+  // Punched or moved so far, in bytes.
+  [[nodiscard]] uint64_t reclaimed_bytes() const { return punched_bytes_ + moved_bytes_; }
+  // Gives free runs of at least `shortest` bytes back to the host, about `most` bytes in all;
+  // returns how many bytes it was.
+  Result<uint64_t> punch(uint64_t shortest, uint64_t most);
+  // Moves live data, about `most` bytes, out of the regions that are most worth it; returns how
+  // many bytes it was. What it leaves behind is dead.
+  Result<uint64_t> clean(uint64_t most);
+  // After a session's first ripening: looks up what dead space the host still holds, if that is not
+  // known. False: there is more to look at.
+  Result<bool> survey();
+  // Replaces the log by one without dead records if they outnumber the live ones, and it has more
+  // than `small` records.
+  static constexpr uint64_t kFewLogRecords = 4096;
+  Result<void> checkpoint_log(uint64_t small);
+  // False after a reclaim would ruin what another name of the files shows.
+  Result<bool> may_reclaim() const;
+
+  // Sparse: ENOSPC when `bytes` more would exceed Options::max_size.
+  Result<void> check_room(uint64_t bytes) const;
 
   // Gives back the space that dead data and dead records hold: what is live in an append layer
   // moves into the dead space before it and the data file is cut; a sparse layer's blocks that
@@ -198,8 +245,18 @@ class WritableLayer {
   Result<Compaction> compact_sparse(const ReportProgress& report);
 
   Result<void> check_usable() const;
-  Result<Sectors> allocate(Sectors logical, Sectors length);
+  Result<void> write_piece(Sectors logical, std::span<const std::byte> data);
   void release(Sectors physical, Sectors length);
+  [[nodiscard]] uint64_t data_budget() const;
+  void put(const Extent& extent);
+  Result<void> track_space();
+  [[nodiscard]] uint64_t changes() const;
+  struct Part;
+  Result<void> move_parts(std::span<Part> parts, std::vector<std::byte>& buffer);
+  Result<void> record_moves(std::span<const Part> parts);
+  Result<void> draft_log(IndexLog& draft);
+  Result<void> append_from_log(IndexLog& draft, uint64_t& from, uint64_t to);
+  Result<void> switch_log(IndexLog::Draft& draft, uint64_t& copied);
   Result<void> record(std::span<const lsmt::Entry> entries);
   Result<void> flush_round(lsmt::MarkerKind kind);
   Result<void> sync_data();
@@ -236,16 +293,23 @@ class WritableLayer {
   std::atomic<bool> failed_ = false;
   std::string failure_;  // why; written once, before failed_
 
-  mutable std::mutex tail_mutex_;
-  Sectors tail_;  // append: where the next data goes
+  AppendSpace space_;  // append only
 
   mutable std::mutex log_mutex_;   // order in the index = order in the log
   std::unique_ptr<IndexLog> log_;  // null until a sparse layer without a log is adopted
+  // Added to the log's count of changes, gives one that goes on when the log is replaced.
+  uint64_t changes_before_log_ = 0;
+  std::atomic<uint64_t> log_bytes_ = 0;
   mutable SharedMutex index_mutex_;
   LiveIndex index_;
 
   std::atomic<bool> data_dirty_ = false;
   IndexLog::Position stable_;  // how far the log is stable; set by the running flush round
+  std::atomic<uint64_t> stable_changes_ = 0;  // the same, as changes() counts
+  uint64_t ripening_changes_ = 0;             // have to be stable before end_ripening()
+  std::atomic<uint64_t> live_bytes_ = 0;
+  std::optional<Sectors> survey_from_ = Sectors();  // nullopt: done
+  std::atomic<uint64_t> punched_bytes_ = 0, moved_bytes_ = 0, checkpoints_ = 0;
   FlushGroup flushes_;
   std::atomic<uint64_t> syncs_ = 0;
   std::atomic<uint64_t> failed_punches_ = 0;

@@ -227,9 +227,8 @@ Result<WritableLayer::Compaction> WritableLayer::compact_append(const ReportProg
   done.moved = plan.total.bytes();
   done.log_freed = (records - std::min(records, log_->position().records)) * lsmt::kEntrySize;
 
-  const std::lock_guard tail_lock(tail_mutex_);
   OBD_TRY(data_->truncate(plan.end.bytes()));
-  tail_ = plan.end;
+  space_.reset(Sectors::floor(align_up(plan.end.bytes(), kBlockSize)));
   OBD_TRY(data_->sync());
   done.freed = before.size - std::min(before.size, plan.end.bytes());
   return done;

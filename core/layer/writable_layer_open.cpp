@@ -98,8 +98,8 @@ Result<void> WritableLayer::load(const std::string& data_path) {
         info.inode == data_info.inode ? data_->path() : index_path_, info.links));
   }
   if (kind_ == UpperKind::sparse) granularity_ = choose_granularity(data_info.block_size);
-  tail_ =
-      Sectors::floor(align_up(std::max<uint64_t>(data_info.size, lsmt::kHeaderSize), kBlockSize));
+  space_.reset(
+      Sectors::floor(align_up(std::max<uint64_t>(data_info.size, lsmt::kHeaderSize), kBlockSize)));
 
   if (kind_ == UpperKind::sparse && index_info_.size == 0) {
     virtual_size_ = header_.virtual_size != 0 ? header_.virtual_size : options_.lowers_size;
@@ -225,6 +225,8 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   const IndexLog::Position end{scan_.trusted_records, scan_.changes, scan_.trusted_crc};
   stable_ = {scan_.committed_records, scan_.changes - scan_.uncommitted_changes,
              scan_.committed_crc};
+  stable_changes_ = stable_.changes;
+  log_bytes_ = index_info_.size;
   // What a killed process wrote may still be in the page cache only.
   data_dirty_ = !scan_.clean;
   pending_update_ = scan_.pending_update;
@@ -310,9 +312,10 @@ Result<void> WritableLayer::begin_session() {
     settled_ = false;  // a flush before the first change may have settled what was there
   }
   OBD_TRY(settle());
-  if (kind_ == UpperKind::sparse && !scan_.clean) {
+  if (kind_ == UpperKind::append) return track_space();
+  if (!scan_.clean) {
     // A killed process may have left zeroed blocks that it did not come to give back.
-    stale_.add({Sectors(), Sectors::floor(virtual_size_)}, stable_.changes);
+    stale_.add({Sectors(), Sectors::floor(virtual_size_)}, stable_changes_);
   }
   return {};
 }
@@ -361,8 +364,12 @@ Result<void> WritableLayer::replace_log(const lsmt::Header& header, const LiveIn
   auto installed = IndexLog::install(fs_, index_path_, std::move(*draft));
   if (!installed) return give_up(std::move(installed).error(), false);
   const std::lock_guard log_lock(log_mutex_);
+  const uint64_t changes_so_far = changes();
   log_ = std::move(*installed);
+  changes_before_log_ = changes_so_far - log_->position().changes;
   stable_ = log_->position();
+  stable_changes_ = changes_so_far;
+  log_bytes_ = lsmt::kHeaderSize + stable_.records * lsmt::kEntrySize;
   header_outdated_ = false;
   scan_.must_rewrite = false;
   scan_.session_open = false;
