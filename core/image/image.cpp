@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <mutex>
 #include <shared_mutex>
@@ -20,6 +21,8 @@ namespace obd {
 namespace {
 
 constexpr int kPunchRoundsPerFlush = 16;
+constexpr std::chrono::seconds kMostReclaimAtClose{2};
+constexpr std::chrono::hours kMostReclaimNow{1};
 
 bool continues(const ImageExtent& run, const ImageExtent& next) {
   if (run.kind != next.kind) return false;
@@ -107,8 +110,13 @@ Result<void> Image::open_layers(const OpenOptions& options) {
   }
   size_ = options.beyond_the_end ? lsmt::kAddressableEnd.bytes() : lowers_size;
   if (config_.upper) {
-    const WritableLayer::Options upper_options{options.access, options.force_share, lowers_size,
-                                               options.finish_update};
+    const WritableLayer::Options upper_options{options.access,
+                                               options.force_share,
+                                               lowers_size,
+                                               options.finish_update,
+                                               options.reclaim.on,
+                                               options.max_upper_size,
+                                               options.reclaim.region_blocks};
     OBD_TRY_ASSIGN(
         upper_, WritableLayer::open(fs_, config_.upper->data, config_.upper->index, upper_options));
     OBD_TRY(refuse_shared_files());
@@ -120,6 +128,9 @@ Result<void> Image::open_layers(const OpenOptions& options) {
                   config_.upper->data, config_.path);
     }
     size_ = upper_->virtual_size();
+    if (writable_) {
+      reclaimer_ = std::make_unique<SpaceReclaimer>(*upper_, layout_mutex_, options.reclaim);
+    }
   }
 
   std::vector<std::vector<Extent>> extents;
@@ -239,6 +250,7 @@ Result<void> Image::flush() {
     const std::shared_lock layout(layout_mutex_);
     OBD_TRY(upper_->flush());
   }
+  if (reclaimer_ && reclaimer_->is_running()) return {};
   for (int round = 0; round < kPunchRoundsPerFlush && upper_->has_stale_space(); ++round) {
     const std::unique_lock layout(layout_mutex_);
     upper_->release_stale_space();
@@ -246,15 +258,28 @@ Result<void> Image::flush() {
   return {};
 }
 
+void Image::start_reclaim() {
+  if (reclaimer_) reclaimer_->start();
+}
+
+Result<void> Image::reclaim_now() {
+  OBD_TRY(check_writable());
+  return reclaimer_->run_to_the_end(kMostReclaimNow);
+}
+
 Result<WritableLayer::Compaction> Image::compact_upper(const ReportProgress& report) {
   OBD_TRY(check_writable());
+  const auto paused = reclaimer_->pause();
   const std::unique_lock layout(layout_mutex_);
+  reclaimer_->forget();
   return upper_->compact(report);
 }
 
 Result<void> Image::resize_upper(uint64_t size, std::span<const SectorRange> hidden) {
   OBD_TRY(check_writable());
+  const auto paused = reclaimer_->pause();
   const std::unique_lock layout(layout_mutex_);
+  reclaimer_->forget();
   // Also after a failure: the disk may have its new size.
   auto resized = upper_->resize(size, hidden);
   size_ = upper_->virtual_size();
@@ -263,6 +288,7 @@ Result<void> Image::resize_upper(uint64_t size, std::span<const SectorRange> hid
 
 Result<void> Image::begin_update(uint64_t hash) {
   OBD_TRY(check_writable());
+  const auto paused = reclaimer_->pause();
   const std::unique_lock layout(layout_mutex_);
   OBD_TRY(upper_->refuse_other_names("updating it"));
   return upper_->begin_update(hash);
@@ -270,6 +296,7 @@ Result<void> Image::begin_update(uint64_t hash) {
 
 Result<void> Image::end_update(uint64_t hash) {
   OBD_TRY(check_writable());
+  const auto paused = reclaimer_->pause();
   const std::unique_lock layout(layout_mutex_);
   return upper_->end_update(hash);
 }
@@ -294,6 +321,10 @@ Result<void> Image::refresh_lock_holder() const {
 
 Result<void> Image::close() {
   if (!writable_) return {};
+  reclaimer_->stop();
+  // Space that does not come back now comes back in the next session; what counts is the data.
+  if (upper_->kind() == UpperKind::append) (void)reclaimer_->run_to_the_end(kMostReclaimAtClose);
+  const auto paused = reclaimer_->pause();
   const std::unique_lock layout(layout_mutex_);
   OBD_TRY(upper_->flush());
   while (upper_->has_stale_space()) upper_->release_stale_space();

@@ -25,6 +25,7 @@
 #include "core/base/rwlock.h"
 #include "core/image/config.h"
 #include "core/image/range_lock.h"
+#include "core/image/space_reclaimer.h"
 #include "core/index/extent.h"
 #include "core/index/frozen_index.h"
 #include "core/io/file.h"
@@ -47,6 +48,11 @@ struct OpenOptions {
   // same one. Null: the image makes one of BlockCache::kDefaultCapacity for itself.
   std::shared_ptr<BlockCache> cache = nullptr;
   ZeroDetection detect_zeroes = ZeroDetection::off;
+  // Giving dead space back while requests are served: Image::start_reclaim().
+  ReclaimOptions reclaim = {};
+  // What the upper's two files may take of the host, in bytes; 0: no limit. Changes that need more
+  // are refused with ENOSPC.
+  uint64_t max_upper_size = 0;
   // The disk is as large as the format allows, whatever the layers say: for looking at all that the
   // lowers hold, as a stack with something else on top of them may show it. Only without an upper.
   bool beyond_the_end = false;
@@ -108,6 +114,9 @@ struct ImageStats {
   uint64_t zeroes = 0, zero_bytes = 0;  // zero and trim
   uint64_t flushes = 0, syncs = 0;      // requests, and the fdatasync calls they took
   uint64_t failed_punches = 0;          // space that the host would not take back
+  // Space that was given back while requests were served, and live data that was moved for it, in
+  // bytes; replacements of the index log.
+  uint64_t punched_bytes = 0, moved_bytes = 0, log_checkpoints = 0;
 };
 
 class Image {
@@ -151,6 +160,12 @@ class Image {
   // As WritableLayer::refuse_other_names(); the image has an upper.
   Result<void> refuse_other_names(std::string_view what) const;
 
+  // Gives dead space back in the background from now on, if OpenOptions::reclaim says so. Makes a
+  // thread, so it comes after any fork.
+  void start_reclaim();
+  // Gives back now what can be given back. OpenOptions::reclaim says so.
+  Result<void> reclaim_now();
+
   // As WritableLayer::compact(). Nobody else reads or writes meanwhile. The image is writable.
   Result<WritableLayer::Compaction> compact_upper(const ReportProgress& report);
 
@@ -184,6 +199,9 @@ class Image {
   Result<void> check_writable() const;
   Result<void> read_layer(LayerNumber layer, std::span<std::byte> out, uint64_t offset) const;
 
+  template <typename Change>
+  Result<void> make_change(bool exclusive, Change&& change);
+
   // All below want the layout lock held, shared unless they say otherwise.
   template <typename Visit>
   Result<void> for_each_extent(Sectors from, Sectors to, Visit&& visit) const;
@@ -212,6 +230,7 @@ class Image {
   mutable SharedMutex layout_mutex_;
   RangeLocks block_locks_;
   std::unique_ptr<Counters> counters_;
+  std::unique_ptr<SpaceReclaimer> reclaimer_;  // of an upper that is open for writing
 };
 
 // Seals the upper of an image: its data file becomes the topmost lower in place, the config is

@@ -93,6 +93,9 @@ ImageStats Image::stats() const {
     const WritableLayer::Stats upper = upper_->stats();
     stats.syncs = upper.syncs;
     stats.failed_punches = upper.failed_punches;
+    stats.punched_bytes = upper.punched_bytes;
+    stats.moved_bytes = upper.moved_bytes;
+    stats.log_checkpoints = upper.checkpoints;
   }
   return stats;
 }

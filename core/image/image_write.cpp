@@ -27,8 +27,10 @@
 namespace obd {
 namespace {
 
-// Longest piece that goes to a layer at once.
-constexpr uint64_t kMaxPiece = 32 * 1024 * 1024;
+// Longest piece that goes to a layer at once. When space runs out, what comes back has to hold one.
+constexpr uint64_t kMaxPiece = 1024 * 1024;
+// Of one request, each with more space than the one before.
+constexpr int kMostAttempts = 100;
 constexpr uint64_t kZeroBufferSize = 1024 * 1024;
 
 }  // namespace
@@ -47,6 +49,27 @@ bool Image::reads_as_zeros(Sectors from, Sectors to) const {
   return looked && zeros;
 }
 
+// Makes a change with the layout lock held. When there is no space for it, waits for what can be
+// given back, and tries again.
+template <typename Change>
+Result<void> Image::make_change(bool exclusive, Change&& change) {
+  reclaimer_->before_change();
+  const auto attempt = [&]() -> Result<void> {
+    if (exclusive) {
+      const std::unique_lock layout(layout_mutex_);
+      return change();
+    }
+    const std::shared_lock layout(layout_mutex_);
+    return change();
+  };
+  auto made = attempt();
+  for (int i = 0; i < kMostAttempts && !made && made.error().code == ENOSPC; ++i) {
+    if (!reclaimer_->make_room()) break;
+    made = attempt();
+  }
+  return made;
+}
+
 Result<void> Image::write(std::span<const std::byte> data, uint64_t offset, WriteOptions options) {
   OBD_TRY(check_writable());
   OBD_TRY(check_range(offset, data.size(), ENOSPC));
@@ -56,13 +79,16 @@ Result<void> Image::write(std::span<const std::byte> data, uint64_t offset, Writ
                 offset + data.size(), lsmt::kAddressableEnd.bytes());
   }
   if (detect_zeroes_ != ZeroDetection::off && !data.empty() && is_all_zero(data)) {
-    return zero(offset, data.size(),
-                {.fua = options.fua, .may_trim = detect_zeroes_ == ZeroDetection::unmap});
+    // An append layer's data is in new space at the next write, so there is nothing to keep.
+    const bool may_trim =
+        detect_zeroes_ == ZeroDetection::unmap || upper_->kind() == UpperKind::append;
+    return zero(offset, data.size(), {.fua = options.fua, .may_trim = may_trim});
   }
   counters_->count(counters_->writes, counters_->write_bytes, data.size());
   const bool whole_sectors =
       is_aligned(offset, kSectorSize) && is_aligned(data.size(), kSectorSize);
-  auto write_pieces = [&]() -> Result<void> {
+  // What has been written when space runs out stays written; a later attempt goes on after it.
+  const auto write_pieces = [&]() -> Result<void> {
     while (!data.empty()) {
       const uint64_t piece = std::min<uint64_t>(data.size(), kMaxPiece - offset % kMaxPiece);
       OBD_TRY(write_piece(data.first(piece), offset));
@@ -71,13 +97,7 @@ Result<void> Image::write(std::span<const std::byte> data, uint64_t offset, Writ
     }
     return {};
   };
-  if (upper_->kind() == UpperKind::append && !whole_sectors) {
-    const std::unique_lock layout(layout_mutex_);
-    OBD_TRY(write_pieces());
-  } else {
-    const std::shared_lock layout(layout_mutex_);
-    OBD_TRY(write_pieces());
-  }
+  OBD_TRY(make_change(upper_->kind() == UpperKind::append && !whole_sectors, write_pieces));
   return options.fua ? flush() : Result<void>();
 }
 
@@ -113,6 +133,7 @@ Result<void> Image::write_sparse(std::span<const std::byte> data, uint64_t offse
     if (upper_->is_all(ExtentKind::data, from, to)) return upper_->write_in_place(offset, data);
   }
   const RangeLocks::Guard guard(block_locks_, RangeLocks::Mode::exclusive, from, to);
+  OBD_TRY(upper_->check_room(end - begin));
   return write_first_touch(data, offset, begin, end);
 }
 
@@ -158,14 +179,10 @@ Result<void> Image::zero(uint64_t offset, uint64_t length, ZeroOptions options) 
   OBD_TRY(check_range(offset, length, ENOSPC));
   counters_->count(counters_->zeroes, counters_->zero_bytes, length);
   const bool whole_sectors = is_aligned(offset, kSectorSize) && is_aligned(length, kSectorSize);
-  if (length == 0) {
-    // Nothing to change, but FUA may still ask for a flush.
-  } else if (upper_->kind() == UpperKind::append && !whole_sectors) {
-    const std::unique_lock layout(layout_mutex_);
-    OBD_TRY(zero_range(offset, length, options));
-  } else {
-    const std::shared_lock layout(layout_mutex_);
-    OBD_TRY(zero_range(offset, length, options));
+  // FUA may ask for a flush although there is nothing to change.
+  if (length != 0) {
+    OBD_TRY(make_change(upper_->kind() == UpperKind::append && !whole_sectors,
+                        [&] { return zero_range(offset, length, options); }));
   }
   return options.fua ? flush() : Result<void>();
 }
@@ -180,8 +197,7 @@ Result<void> Image::zero_range(uint64_t offset, uint64_t length, const ZeroOptio
   // No layer can hold data where the format cannot address it, so zeros are there already.
   const uint64_t end = std::min(offset + length, lsmt::kAddressableEnd.bytes());
   if (offset >= end) return {};
-  // Only in place can space be kept for later: an append layer needs new space for every write.
-  if (!options.may_trim && upper_->kind() == UpperKind::sparse) {
+  if (!options.may_trim) {
     if (options.fast_only) {
       return fail(EOPNOTSUPP, "{}: zeroing without trimming means writing zeros", config_.path);
     }
