@@ -50,6 +50,8 @@ struct Server {
   std::string config_path;
   uint64_t cache_size = obd::BlockCache::kDefaultCapacity;
   obd::ZeroDetection detect_zeroes = obd::ZeroDetection::off;
+  obd::ReclaimOptions reclaim = {.on = true};
+  uint64_t max_upper_size = 0;
   std::shared_ptr<obd::BlockCache> cache;  // the image's
   std::unique_ptr<obd::Image> image;
   std::string write_refusal;  // why the image, which has an upper, could only be opened read-only
@@ -115,22 +117,42 @@ obd::Result<void> set_zero_detection(std::string_view value) {
   return obd::fail(EINVAL, "detect-zeroes={}: is none of off, on and unmap", value);
 }
 
+obd::Result<void> set_gc(std::string_view value) {
+  if (value != "on" && value != "off") {
+    return obd::fail(EINVAL, "gc={}: is neither on nor off", value);
+  }
+  server.reclaim.on = value == "on";
+  return {};
+}
+
+// A size parameter; `help` says what else could have been given.
+obd::Result<void> set_size(const char* key, const char* value, const char* help, uint64_t& size) {
+  const int64_t parsed = nbdkit_parse_size(value);
+  if (parsed < 0) return obd::fail(EINVAL, "{}={}: is no size; {}", key, value, help);
+  size = static_cast<uint64_t>(parsed);
+  return {};
+}
+
 int overlaybd_config(const char* key, const char* value) noexcept {
   return guarded([&]() -> obd::Result<void> {
-    if (std::string_view(key) == "cache-size") {
-      const int64_t size = nbdkit_parse_size(value);
-      if (size < 0) {
-        return obd::fail(EINVAL, "cache-size={}: is no size; 64M is the default, 0 turns it off",
-                         value);
-      }
-      server.cache_size = static_cast<uint64_t>(size);
-      return {};
+    const std::string_view name = key;
+    if (name == "cache-size") {
+      return set_size(key, value, "64M is the default, 0 turns it off", server.cache_size);
     }
-    if (std::string_view(key) == "detect-zeroes") return set_zero_detection(value);
-    if (std::string_view(key) != "config") {
+    if (name == "detect-zeroes") return set_zero_detection(value);
+    if (name == "gc") return set_gc(value);
+    if (name == "gc-rate") {
+      return set_size(key, value, "it is bytes a second, and 0, the default, is no limit",
+                      server.reclaim.rate);
+    }
+    if (name == "max-upper-size") {
+      return set_size(key, value, "0, the default, is no limit", server.max_upper_size);
+    }
+    if (name != "config") {
       return obd::fail(EINVAL,
                        "unknown parameter '{}': the overlaybd plugin has config=PATH, "
-                       "cache-size=SIZE and detect-zeroes=off|on|unmap",
+                       "cache-size=SIZE, detect-zeroes=off|on|unmap, gc=on|off, gc-rate=SIZE and "
+                       "max-upper-size=SIZE",
                        key);
     }
     if (!server.config_path.empty()) {
@@ -167,7 +189,9 @@ obd::Result<void> open_image() {
   server.cache = std::make_shared<obd::BlockCache>(server.cache_size);
   obd::OpenOptions options{.access = obd::Access::read_write,
                            .cache = server.cache,
-                           .detect_zeroes = server.detect_zeroes};
+                           .detect_zeroes = server.detect_zeroes,
+                           .reclaim = server.reclaim,
+                           .max_upper_size = server.max_upper_size};
   auto image = obd::Image::open(fs, server.config_path, options);
   if (!image && may_still_be_readable(image.error())) {
     options.access = obd::Access::read_only;
@@ -194,8 +218,12 @@ obd::Result<void> open_image() {
 int overlaybd_get_ready() noexcept { return guarded(open_image); }
 
 int overlaybd_after_fork() noexcept {
-  // The locks were taken by the process that has just exited.
-  return guarded([] { return server.image->refresh_lock_holder(); });
+  return guarded([]() -> obd::Result<void> {
+    // The locks were taken by the process that has just exited.
+    OBD_TRY(server.image->refresh_lock_holder());
+    server.image->start_reclaim();
+    return {};
+  });
 }
 
 // ---- after clients ----
@@ -208,6 +236,9 @@ void log_stats(const obd::ImageStats& stats, const obd::BlockCache::Stats& cache
       number(stats.reads), number(stats.read_bytes), number(stats.writes),
       number(stats.write_bytes), number(stats.zeroes), number(stats.zero_bytes),
       number(stats.flushes), number(stats.syncs));
+  nbdkit_debug("overlaybd: space reclaim: %llu bytes punched, %llu moved, %llu new index logs",
+               number(stats.punched_bytes), number(stats.moved_bytes),
+               number(stats.log_checkpoints));
   nbdkit_debug("overlaybd: block cache: %llu hits, %llu misses, %llu bytes", number(cache.hits),
                number(cache.misses), number(cache.bytes));
 }
@@ -370,7 +401,15 @@ constexpr const char* kConfigHelp =
     "cache-size=<SIZE>  Memory for decompressed blocks of the lowers, 0 for none (default: 64M).\n"
     "detect-zeroes=off|on|unmap\n"
     "                   Turn writes of zeros into zeroing; unmap gives the space back (default: "
-    "off).";
+    "off).\n"
+    "gc=on|off          Give dead space of an append layer back meanwhile (default: on).\n"
+    "gc-rate=<SIZE>     At most so many bytes a second, while writes need not wait (default: 0, "
+    "no\n"
+    "                   limit).\n"
+    "max-upper-size=<SIZE>\n"
+    "                   The writable layer's files may take so much; then: no space left "
+    "(default:\n"
+    "                   0, no limit).";
 
 struct nbdkit_plugin make_plugin() {
   struct nbdkit_plugin plugin = {};
