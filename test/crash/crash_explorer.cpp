@@ -27,7 +27,7 @@ std::string tell(const Trace& trace, size_t cut, const std::string& what) {
 }  // namespace
 
 uint64_t crash_disks(uint64_t percent) {
-  return number_from_environment("OBD_CRASH_DISKS", 60000) * percent / 100 + 1;
+  return number_from_environment("OBD_CRASH_DISKS", 100000) * percent / 100 + 1;
 }
 
 CrashExplorer::CrashExplorer(uint64_t seed, const StackOptions& options, UpperOrigin origin)
@@ -43,10 +43,15 @@ void CrashExplorer::record(const Session& session, const Preparation& prepare) {
   fs.start_recording();
   if (prepare) prepare(fs);
   ModelledImage image(fs, stack_.config, *scene_.model);
+  maybe_reclaim(image);
   expect_ok(image.open());
   session(image, random_);
   image.drop();
   scene_.trace = fs.take_trace();
+}
+
+void CrashExplorer::maybe_reclaim(ModelledImage& image) {
+  if (random_.percent(reclaim_percent_)) image.reclaim(random_.between(1, 6));
 }
 
 void CrashExplorer::explore(uint64_t disks, const Session& later, size_t first_cut) {
@@ -147,6 +152,7 @@ void CrashExplorer::kill_server(const Scene& scene, const CrashDisk& disk, int d
 void CrashExplorer::go_on(MemoryFileSystem& fs, Scene scene, int depth, const Session& later) {
   {
     ModelledImage image(fs, stack_.config, *scene.model);
+    maybe_reclaim(image);
     expect_ok(image.open());
     later(image, random_);
   }

@@ -2,7 +2,7 @@
 // reopen finds: rules 2 to 4 of docs/design.md. Then goes on from the disk that was found, and
 // crashes again.
 //
-//   OBD_CRASH_DISKS  how many disks all crash tests together look at. Default: 60000.
+//   OBD_CRASH_DISKS  how many disks all crash tests together look at. Default: 100000.
 //
 // Errors: throws std::runtime_error, saying what was found after which operations.
 // Thread-safety: none.
@@ -32,6 +32,9 @@ class CrashExplorer {
 
   CrashExplorer(uint64_t seed, const StackOptions& options,
                 UpperOrigin origin = UpperOrigin::fresh);
+
+  // Of the images that are opened from now on, so many track dead space; 80 if nobody says.
+  void set_reclaim(uint64_t percent) { reclaim_percent_ = percent; }
 
   // Runs a session, closed or not, and records it. What stands on disk before it is stable. The
   // preparation can disturb the host.
@@ -66,7 +69,10 @@ class CrashExplorer {
   std::vector<std::byte> look(MemoryFileSystem& fs, Access access);
   void prove_usable(MemoryFileSystem& fs, std::vector<std::byte> content);
 
+  void maybe_reclaim(ModelledImage& image);
+
   Random random_;
+  uint64_t reclaim_percent_ = 80;
   Stack stack_;
   Scene scene_;
   uint64_t disks_seen_ = 0;

@@ -30,7 +30,19 @@ void session(ModelledImage& image, Random& random) {
   expect_ok(image.close());
 }
 
-void explore(UpperKind kind) {
+// Overwrites, lets the dead space be used again, and uses it.
+void reclaiming_session(ModelledImage& image, Random& random) {
+  write_sector(image, random, 0);
+  expect_ok(image.flush());
+  write_sector(image, random, 0);
+  expect_ok(image.reclaim_now());
+  write_sector(image, random, 1);
+  write_sector(image, random, 0);
+  expect_ok(image.reclaim_now());
+  write_sector(image, random, 2);
+}
+
+void explore(UpperKind kind, const CrashExplorer::Session& session, uint64_t reclaim_percent) {
   for_each_seed(1, [&](uint64_t seed) {
     StackOptions options;
     // Few sectors: the number of disks doubles with each that is written.
@@ -38,14 +50,17 @@ void explore(UpperKind kind) {
     options.lowers = 1;
     options.kind = kind;
     CrashExplorer explorer(seed, options);
+    explorer.set_reclaim(reclaim_percent);
     explorer.record(session);
     explorer.explore_every(kMostPerCut);
   });
 }
 
-TEST(EveryDisk, Append) { explore(UpperKind::append); }
+TEST(EveryDisk, Append) { explore(UpperKind::append, session, 0); }
 
-TEST(EveryDisk, Sparse) { explore(UpperKind::sparse); }
+TEST(EveryDisk, AppendWithSpaceReclaim) { explore(UpperKind::append, reclaiming_session, 100); }
+
+TEST(EveryDisk, Sparse) { explore(UpperKind::sparse, session, 0); }
 
 }  // namespace
 }  // namespace obd::test

@@ -39,9 +39,25 @@ void explore_ends(uint64_t percent, UpperKind kind, const CrashExplorer::Session
   });
 }
 
-TEST(Crash, Append) { explore_sessions(20, UpperKind::append, UpperOrigin::fresh, long_session); }
+TEST(Crash, Append) { explore_sessions(15, UpperKind::append, UpperOrigin::fresh, long_session); }
 
-TEST(Crash, Sparse) { explore_sessions(20, UpperKind::sparse, UpperOrigin::fresh, long_session); }
+TEST(Crash, AppendWithSpaceReclaim) {
+  explore_sessions(30, UpperKind::append, UpperOrigin::fresh, reclaiming_session);
+}
+
+TEST(Crash, AppendWithSpaceReclaimFromThreads) {
+  explore_sessions(10, UpperKind::append, UpperOrigin::fresh, reclaiming_threads_session);
+}
+
+TEST(Crash, SparseWithSpaceReclaim) {
+  explore_sessions(10, UpperKind::sparse, UpperOrigin::fresh, reclaiming_session);
+}
+
+TEST(Crash, SpaceReclaimInAnAppendPairOfOverlaybd) {
+  explore_sessions(5, UpperKind::append, UpperOrigin::upstream, reclaiming_session);
+}
+
+TEST(Crash, Sparse) { explore_sessions(15, UpperKind::sparse, UpperOrigin::fresh, long_session); }
 
 TEST(Crash, AppendFromThreads) {
   explore_sessions(10, UpperKind::append, UpperOrigin::fresh, threads_session);

@@ -68,15 +68,22 @@ void short_session(ModelledImage& image, Random& random) {
   if (random.percent(30)) expect_ok(image.flush());
   for (uint64_t operations = random.below(8); operations > 0; --operations) {
     random_operation(image, random);
+    if (random.percent(15)) expect_ok(image.reclaim_now());
   }
   if (random.percent(40)) expect_ok(image.close());
 }
 
-void threads_session(ModelledImage& image, Random& random) {
+namespace {
+
+void run_stripes(ModelledImage& image, Random& random, bool reclaims) {
   const uint64_t size = image.image().size();
   std::vector<uint64_t> seeds(kThreads);
   for (uint64_t& seed : seeds) seed = random.next();
-  run_threads(kThreads, [&](size_t thread) {
+  run_threads(kThreads + (reclaims ? 1 : 0), [&](size_t thread) {
+    if (thread == kThreads) {
+      for (int i = 0; i < 6; ++i) expect_ok(image.reclaim_now());
+      return;
+    }
     Random mine(seeds[thread]);
     const uint64_t stripes = (size + kStripe - 1) / kStripe;
     for (int i = 0; i < 15; ++i) {
@@ -94,7 +101,36 @@ void threads_session(ModelledImage& image, Random& random) {
       change(image, mine, offset, align_up(length, unit));
     }
   });
+}
+
+}  // namespace
+
+void threads_session(ModelledImage& image, Random& random) {
+  run_stripes(image, random, false);
   if (random.percent(30)) expect_ok(image.close());
+}
+
+void reclaiming_threads_session(ModelledImage& image, Random& random) {
+  run_stripes(image, random, true);
+  if (random.percent(50)) expect_ok(image.reclaim_now());
+  run_stripes(image, random, true);
+  if (random.percent(30)) expect_ok(image.close());
+}
+
+void reclaiming_session(ModelledImage& image, Random& random) {
+  const uint64_t operations = random.between(20, 90);
+  for (uint64_t i = 0; i < operations; ++i) {
+    random_operation(image, random);
+    if (random.percent(12)) expect_ok(image.reclaim_now());
+    if (random.percent(2)) {
+      expect_ok(image.close());
+      expect_ok(image.open());
+    } else if (random.percent(2)) {
+      image.drop();
+      expect_ok(image.open());
+    }
+  }
+  if (random.percent(40)) expect_ok(image.close());
 }
 
 void wearing_session(ModelledImage& image, Random& random) {

@@ -29,6 +29,12 @@ void threads_session(ModelledImage& image, Random& random);
 // Fills the log with dead records, then closes; what comes last rewrites the log.
 void wearing_session(ModelledImage& image, Random& random);
 
+// As long_session, with dead space given back now and then. The image reclaims.
+void reclaiming_session(ModelledImage& image, Random& random);
+
+// Several threads at once, one of which gives dead space back. The image reclaims.
+void reclaiming_threads_session(ModelledImage& image, Random& random);
+
 // Fills several sectors of the log between two flushes; what comes last is the flush.
 void crowded_session(ModelledImage& image, Random& random);
 

@@ -34,12 +34,15 @@ cmp --bytes=$((4 * 1024 * 1024)) file /dev/zero
 obd info --force-share --json disk >kept.json
 fallocate --punch-hole --offset 0 --length 4M file
 cmp --bytes=$((4 * 1024 * 1024)) file /dev/zero
-obd info --force-share --json disk >punched.json
+# The space goes back in the background, once a flush has made the trim stable.
+is_given_back() {
+  obd info --force-share --json disk >punched.json
+  jq --exit-status '.layers[-1].allocated_bytes < 5 * 1048576' punched.json >/dev/null
+}
+[[ $type == append ]] || wait_until "$nbdkit_pid" is_given_back ||
+  fail "the space was not given back: $(cat punched.json)"
 cmp --bytes=$((4 * 1024 * 1024)) --ignore-initial=$((4 * 1024 * 1024)) file some.raw
 stop_fuse
-if [[ $type == sparse ]]; then
-  expect_json kept.json '.layers[-1].allocated_bytes >= 8 * 1048576'
-  expect_json punched.json '.layers[-1].allocated_bytes < 5 * 1048576'
-fi
+[[ $type == append ]] || expect_json kept.json '.layers[-1].allocated_bytes >= 8 * 1048576'
 stop_nbdkit
 obd check disk

@@ -9,6 +9,7 @@
 #include "core/image/image.h"
 #include "test/property/extents_check.h"
 #include "test/support/memory_file_system.h"
+#include "test/support/modelled_image.h"
 #include "test/support/seeded.h"
 #include "test/support/stack_builder.h"
 
@@ -42,13 +43,18 @@ class Shared {
   void run() {
     fs_.disturb(random_.next());
     for (int round = 0; round < kRounds; ++round) {
-      image_ = expect_value(Image::open(fs_, config_, {}));
+      OpenOptions options;
+      if (random_.percent(70)) options.reclaim = small_reclaim(random_.between(2, 8));
+      image_ = expect_value(Image::open(fs_, config_, options));
+      const bool in_background = random_.percent(70);
+      if (in_background) image_->start_reclaim();
       check_all("reopening");
       std::vector<uint64_t> seeds(kThreads);
       for (uint64_t& seed : seeds) seed = random_.next();
       run_threads(kThreads, [&](size_t thread) { work(thread, seeds[thread]); });
       check_all("all threads");
-      check_extents(fs_, *image_, disk_, 0, disk_.size());
+      // Where data is does not stay true while it is moved.
+      if (!in_background) check_extents(fs_, *image_, disk_, 0, disk_.size());
       if (random_.percent(50)) expect_ok(image_->close());
       image_.reset();
     }
@@ -77,8 +83,10 @@ class Shared {
       } else if (kind < 72) {
         std::fill(mine.begin(), mine.end(), std::byte{0});
         expect_ok(image_->trim(begin, mine.size()));
-      } else if (kind < 80) {
+      } else if (kind < 78) {
         expect_ok(image_->flush());
+      } else if (kind < 82) {
+        expect_ok(image_->reclaim_now());
       } else if (kind < 85) {
         expect_ok(image_->extents(0, disk_.size(), [](const ImageExtent&) { return true; }));
       } else {

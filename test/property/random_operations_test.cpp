@@ -37,6 +37,7 @@ class Walk {
     model_.emplace(stack_.content);
     image_.emplace(fs_, stack_.config, *model_);
     using enum ZeroDetection;
+    if (random_.percent(70)) image_->reclaim(random_.between(2, 40));
     image_->detect_zeroes(random_.percent(50) ? off : random_.percent(50) ? on : unmap);
   }
 
@@ -78,8 +79,10 @@ class Walk {
       zero(range);
     } else if (kind < 58) {
       expect_ok(image_->trim(range.offset, range.length, random_.percent(5)));
-    } else if (kind < 64) {
+    } else if (kind < 62) {
       expect_ok(image_->flush());
+    } else if (kind < 66) {
+      expect_ok(image_->reclaim_now());
     } else if (kind < 82) {
       check_range(range);
     } else if (kind < 88) {

@@ -6,7 +6,19 @@ Result<void> ModelledImage::open(Access access) {
   OpenOptions options;
   options.access = access;
   options.detect_zeroes = detect_zeroes_;
+  if (region_blocks_ != 0) options.reclaim = small_reclaim(region_blocks_);
   OBD_TRY_ASSIGN(image_, Image::open(fs_, config_, options));
+  return {};
+}
+
+ReclaimOptions small_reclaim(size_t region_blocks) {
+  return {.on = true, .slack = 0, .region_blocks = region_blocks, .small_log_records = 10};
+}
+
+Result<void> ModelledImage::reclaim_now() {
+  fs_.mark("reclaim begins");
+  OBD_TRY(image_->reclaim_now());
+  fs_.mark("reclaimed");
   return {};
 }
 

@@ -16,6 +16,9 @@
 
 namespace obd::test {
 
+// Reclaims as much of a small disk as it would of a large one.
+ReclaimOptions small_reclaim(size_t region_blocks);
+
 class ModelledImage {
  public:
   ModelledImage(MemoryFileSystem& fs, ImageConfig config, DiskModel& model)
@@ -24,6 +27,8 @@ class ModelledImage {
   Result<void> open(Access access = Access::read_write);
   // From the next open() on.
   void detect_zeroes(ZeroDetection detection) { detect_zeroes_ = detection; }
+  // From the next open() on: dead space is tracked, in regions of so many blocks.
+  void reclaim(size_t region_blocks) { region_blocks_ = region_blocks; }
   // Flushes and closes; counts as a flush of the model.
   Result<void> close();
   // As if the server had been killed.
@@ -36,6 +41,8 @@ class ModelledImage {
   Result<void> zero(uint64_t offset, uint64_t length, ZeroOptions options = {});
   Result<void> trim(uint64_t offset, uint64_t length, bool fua = false);
   Result<void> flush();
+  // Promises nothing.
+  Result<void> reclaim_now();
 
   Result<std::vector<std::byte>> read_all();
 
@@ -47,6 +54,7 @@ class ModelledImage {
   ImageConfig config_;
   DiskModel& model_;
   ZeroDetection detect_zeroes_ = ZeroDetection::off;
+  size_t region_blocks_ = 0;  // 0: nothing is reclaimed
   std::unique_ptr<Image> image_;
 };
 
