@@ -12,9 +12,12 @@ serve disk
 start_fuse
 attach_loop
 
-# Two at once, each on its half of the disk: what is written is verified as it goes, and all at the end.
+# Two at once, each on its half of the disk: what is written is verified as it goes, and all at the
+# end. When fio has written every block once it begins again, without waiting: a block that is still
+# in flight may be written a second time, and of two such writes no order is promised.
 fio --output=fio.log --filename="$loop" --direct=1 --ioengine=libaio --group_reporting \
-  --time_based --runtime=20 --verify=crc32c --verify_fatal=1 --verify_backlog=512 --fsync=64 \
+  --serialize_overlap=1 --time_based --runtime=20 --fsync=64 \
+  --verify=crc32c --verify_fatal=1 --verify_backlog=512 \
   --name=small --rw=randwrite --bsrange=4k-16k --iodepth=16 --offset=0 --size=32M \
   --name=large --rw=randwrite --bs=1M --iodepth=4 --offset=32M --size=32M &
 fio_pid=$!
@@ -35,9 +38,9 @@ echo "$kills kills"
 (($(grep --count 'connected again' fuse.log) >= 5)) || fail 'the server was hardly missed'
 
 # A server that ends in order, refusing requests meanwhile, is nothing else.
-fio --output=fio.log --filename="$loop" --direct=1 --ioengine=libaio --iodepth=16 --name=end \
-  --rw=randwrite --bs=4k --size=64M --io_size=1G --time_based --runtime=4 --verify=crc32c \
-  --verify_fatal=1 &
+fio --output=fio.log --filename="$loop" --direct=1 --ioengine=libaio --iodepth=16 \
+  --serialize_overlap=1 --name=end --rw=randwrite --bs=4k --size=64M --io_size=1G --time_based \
+  --runtime=4 --verify=crc32c --verify_fatal=1 &
 fio_pid=$!
 cleanup_fn stop_pid $fio_pid
 for ((i = 0; i < 4; ++i)); do
