@@ -206,7 +206,8 @@ bool AppendSpace::revive(Region& region, size_t block, uint8_t mask) {
     assign(region, block, block + 1, std::nullopt);
     if (!region.dead) region.dead = std::make_unique<std::array<uint8_t, BlockBits::kBlocks>>();
     (*region.dead)[block] = static_cast<uint8_t>(~mask);
-    region.dead_sectors += static_cast<uint32_t>(kBlockSectors - static_cast<uint64_t>(std::popcount(mask)));
+    region.dead_sectors +=
+        static_cast<uint32_t>(kBlockSectors - static_cast<uint64_t>(std::popcount(mask)));
     return true;
   }
   if (!region.dead || ((*region.dead)[block] & mask) != mask) return false;

@@ -101,9 +101,14 @@ Result<std::unique_ptr<IndexLog>> IndexLog::install(FileSystem& fs, const std::s
     return std::unexpected<Error>(std::move(renamed).error());
   }
   OBD_TRY(fs.sync_directory(directory_of(path)));
-  // Opened again, so that later errors name the file as it is called now.
-  OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_write));
-  return std::make_unique<IndexLog>(std::move(file), draft.log->position());
+  return under_its_name(fs, path, std::move(draft));
+}
+
+std::unique_ptr<IndexLog> IndexLog::under_its_name(FileSystem& fs, const std::string& path,
+                                                   Draft draft) {
+  auto file = fs.open(path, Access::read_write);
+  if (!file) return std::move(draft.log);
+  return std::make_unique<IndexLog>(std::move(*file), draft.log->position());
 }
 
 Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t changes) {

@@ -54,6 +54,10 @@ class IndexLog {
                                bool sparse, const FileInfo& like);
   static Result<std::unique_ptr<IndexLog>> install(FileSystem& fs, const std::string& path,
                                                    Draft draft);
+  // A draft that has been renamed to `path`, opened again, so that its errors name the file as it
+  // is called now; failing that, they go on naming it as it was called.
+  static std::unique_ptr<IndexLog> under_its_name(FileSystem& fs, const std::string& path,
+                                                  Draft draft);
 
   [[nodiscard]] Position position() const { return end_; }
   // An append failed and could not be undone, so part of it may stand behind the log's end.

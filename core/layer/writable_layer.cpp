@@ -228,6 +228,11 @@ Result<void> WritableLayer::zero_unless_zero(const Extent& extent, bool below_is
 // Ends writing until the layer is opened again.
 Result<void> WritableLayer::give_up(Error reason, bool sync_failed) {
   const std::lock_guard log_lock(log_mutex_);
+  return give_up_locked(std::move(reason), sync_failed);
+}
+
+// Under log_mutex_.
+std::unexpected<Error> WritableLayer::give_up_locked(Error reason, bool sync_failed) {
   if (!failed_) {
     try {
       failure_ = reason.message;

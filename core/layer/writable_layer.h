@@ -263,6 +263,8 @@ class WritableLayer {
   Result<void> append_entries(std::span<const lsmt::Entry> entries);
   Result<void> zero_unless_zero(const Extent& extent, bool below_is_zero);
   Result<void> give_up(Error reason, bool sync_failed);
+  std::unexpected<Error> give_up_locked(Error reason, bool sync_failed);
+  [[nodiscard]] bool is_log_in_place() const;
   Result<void> mark_update(lsmt::MarkerKind kind, uint64_t hash);
   Result<void> give_up_if_log_broke(Result<void> appended);
   [[nodiscard]] bool log_is_mostly_dead() const;

@@ -31,6 +31,8 @@
 //   2. with log_mutex_ held, the draft gets what came after that, and is renamed over the old log
 //   3. the folder is synced
 //
+// When the rename fails, the old log goes on if its name still leads to it, and else nothing does.
+//
 // A crash before the rename is stable leaves the old log: it holds every record that was ever
 // promised, as no other round can end meanwhile, and every block that it names is still what it
 // was, as nothing ripens meanwhile. After it the new log: what was promised is covered by its
@@ -40,6 +42,7 @@
 #include <array>
 #include <mutex>
 #include <shared_mutex>
+#include <utility>
 #include <vector>
 
 #include "core/format/log_marker.h"
@@ -346,6 +349,15 @@ Result<void> WritableLayer::append_from_log(IndexLog& draft, uint64_t& from, uin
   return {};
 }
 
+// Whether the log's name still leads to the log that takes the changes. Under log_mutex_.
+bool WritableLayer::is_log_in_place() const {
+  const auto named = fs_.open(index_path_, Access::read_only);
+  if (!named) return false;
+  const auto there = (*named)->info();
+  const auto ours = log_->file().info();
+  return there && ours && there->device == ours->device && there->inode == ours->inode;
+}
+
 // A flush round that ends with another log.
 Result<void> WritableLayer::switch_log(IndexLog::Draft& draft, uint64_t& copied) {
   OBD_TRY(check_usable());
@@ -365,14 +377,13 @@ Result<void> WritableLayer::switch_log(IndexLog::Draft& draft, uint64_t& copied)
   {
     const std::lock_guard log_lock(log_mutex_);
     OBD_TRY(append_from_log(log, copied, log_->position().records));
-    OBD_TRY(fs_.rename(draft.temporary_path, index_path_));
-    // Opened again, so that later errors name the file as it is called now; failing that, they name
-    // it as it was called.
+    if (auto renamed = fs_.rename(draft.temporary_path, index_path_); !renamed) {
+      if (is_log_in_place()) return renamed;
+      // Changes that went to a log without a name would be lost with this process.
+      return give_up_locked(std::move(renamed).error(), false);
+    }
     const uint64_t changes_so_far = changes();
-    auto file = fs_.open(index_path_, Access::read_write);
-    log_ =
-        file ? std::make_unique<IndexLog>(std::move(*file), log.position()) : std::move(draft.log);
-    draft.log.reset();
+    log_ = IndexLog::under_its_name(fs_, index_path_, std::exchange(draft, {}));
     changes_before_log_ = changes_so_far - log_->position().changes;
     log_bytes_ = lsmt::kHeaderSize + log_->position().records * lsmt::kEntrySize;
     stable_ = covered;

@@ -45,6 +45,7 @@ Loads an NBD server and prints requests and MB per second and latencies as JSON.
   --span BYTES      use only the first BYTES of the disk
   --flush-every N   a flush after every N requests (none)
   --seconds S       how long to measure (3)
+  --requests N      measure so many requests instead of a time
   --warm-up S       how long to run before measuring (0.3)
   --once            one pass over the span instead of a time; needs --sequential
   --seed N          of the random offsets (1)
@@ -61,6 +62,7 @@ struct Options {
   uint64_t span = 0;  // bytes; 0: the whole disk
   uint64_t flush_every = 0;
   double seconds = 3;
+  uint64_t requests = 0;  // 0: as long as `seconds`
   double warm_up = 0.3;
   bool once = false;
   uint64_t seed = 1;
@@ -98,13 +100,14 @@ Options parse(int argc, char** argv) {
     kSpan,
     kFlushEvery,
     kSeconds,
+    kRequests,
     kWarmUp,
     kOnce,
     kSeed,
     kServerPid,
     kHelpOption
   };
-  const std::array<option, 14> table = {{{"connections", required_argument, nullptr, kConnections},
+  const std::array<option, 15> table = {{{"connections", required_argument, nullptr, kConnections},
                                          {"depth", required_argument, nullptr, kDepth},
                                          {"block", required_argument, nullptr, kBlock},
                                          {"mix", required_argument, nullptr, kMix},
@@ -112,6 +115,7 @@ Options parse(int argc, char** argv) {
                                          {"span", required_argument, nullptr, kSpan},
                                          {"flush-every", required_argument, nullptr, kFlushEvery},
                                          {"seconds", required_argument, nullptr, kSeconds},
+                                         {"requests", required_argument, nullptr, kRequests},
                                          {"warm-up", required_argument, nullptr, kWarmUp},
                                          {"once", no_argument, nullptr, kOnce},
                                          {"seed", required_argument, nullptr, kSeed},
@@ -145,6 +149,9 @@ Options parse(int argc, char** argv) {
         break;
       case kSeconds:
         options.seconds = number<double>(optarg);
+        break;
+      case kRequests:
+        options.requests = number<uint64_t>(optarg);
         break;
       case kWarmUp:
         options.warm_up = number<double>(optarg);
@@ -282,9 +289,11 @@ class Load {
     }
   }
 
-  // Runs until the deadline, or until the end of the span with --once, and counts.
+  // Runs until the deadline; without one, until the end of the span with --once, or so many
+  // requests. Counts.
   Totals run(std::optional<Clock::time_point> deadline) {
     Totals totals;
+    left_ = deadline || options_.requests == 0 ? UINT64_MAX : options_.requests;
     bool going = true;
     while (true) {
       bool busy = false;
@@ -315,7 +324,7 @@ class Load {
     return options_.sequential ? next_sequential_++ % blocks_ : random_() % blocks_;
   }
 
-  // False when the one pass is over.
+  // False when the one pass, or the last request, is over.
   bool send_next(Slot& slot, NbdConnection& connection) {
     if (options_.flush_every != 0 && ++since_flush_ > options_.flush_every) {
       since_flush_ = 0;
@@ -323,7 +332,8 @@ class Load {
       if (!connection.flush(slot)) die("the server went away");
       return true;
     }
-    if (options_.once && next_sequential_ == blocks_) return false;
+    if ((options_.once && next_sequential_ == blocks_) || left_ == 0) return false;
+    --left_;
     const uint64_t offset = next_block() * options_.block;
     const uint64_t dice = random_() % 100;
     slot.counted_bytes = options_.block;
@@ -343,6 +353,7 @@ class Load {
   uint64_t blocks_ = 0;
   uint64_t next_sequential_ = 0;
   uint64_t since_flush_ = 0;
+  uint64_t left_ = 0;  // requests that may still be sent
 };
 
 Clock::time_point after(double seconds) {
@@ -382,8 +393,8 @@ int main(int argc, char** argv) {
   };
   const uint64_t cpu_before = cpu_now();
   const auto began = Clock::now();
-  const Totals totals =
-      load.run(options.once ? std::nullopt : std::optional(after(options.seconds)));
+  const bool until_done = options.once || options.requests != 0;
+  const Totals totals = load.run(until_done ? std::nullopt : std::optional(after(options.seconds)));
   const std::chrono::duration<double> seconds = Clock::now() - began;
   report(options, totals, seconds.count(), cpu_now() - cpu_before);
 }

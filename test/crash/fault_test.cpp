@@ -22,13 +22,20 @@ constexpr size_t kSteps = 24;
 constexpr int kPowerCuts = 6;
 
 struct Step {
-  enum class Kind { write, zero, trim, flush, close } kind = Kind::write;
+  enum class Kind { write, zero, trim, flush, reclaim, close } kind = Kind::write;
   uint64_t offset = 0;
   bool fua = false;
   std::vector<std::byte> data;  // of zero and trim only the size counts
 };
 
-std::vector<Step> write_script(Random& random, uint64_t size) {
+// What is served, and whether it gives dead space back meanwhile.
+struct Setting {
+  UpperKind kind = UpperKind::append;
+  bool reclaims = false;
+  const char* name = "";
+};
+
+std::vector<Step> write_script(Random& random, uint64_t size, bool reclaims) {
   std::vector<Step> script(kSteps);
   for (Step& step : script) {
     const uint64_t kind = random.below(100);
@@ -36,7 +43,10 @@ std::vector<Step> write_script(Random& random, uint64_t size) {
                 : kind < 70 ? Step::Kind::zero
                 : kind < 80 ? Step::Kind::trim
                             : Step::Kind::flush;
-    if (step.kind == Step::Kind::flush) continue;
+    if (step.kind == Step::Kind::flush && reclaims && random.percent(60)) {
+      step.kind = Step::Kind::reclaim;
+    }
+    if (step.kind == Step::Kind::flush || step.kind == Step::Kind::reclaim) continue;
     const uint64_t unit = random.percent(30) ? 1 : random.percent(50) ? kSectorSize : kBlockSize;
     step.offset = align_down(random.below(size), unit);
     const uint64_t length = align_up(random.between(1, 2 * kBlockSize), unit);
@@ -58,6 +68,8 @@ Result<void> execute(ModelledImage& image, const Step& step) {
       return image.trim(step.offset, step.data.size(), step.fua);
     case Step::Kind::flush:
       return image.flush();
+    case Step::Kind::reclaim:
+      return image.reclaim_now();
     case Step::Kind::close:
       return image.close();
   }
@@ -68,11 +80,12 @@ Result<void> execute(ModelledImage& image, const Step& step) {
 class Trial {
  public:
   // Each trial of a seed begins with the same disk and runs the same script.
-  Trial(uint64_t seed, UpperKind kind) : random_(seed), fs_("first-boot") {
-    stack_ = build_stack(fs_, random_, small_stack(random_, kind));
+  Trial(uint64_t seed, const Setting& setting) : random_(seed), fs_("first-boot") {
+    stack_ = build_stack(fs_, random_, small_stack(random_, setting.kind));
     if (random_.percent(50)) leave_unfinished_session();
-    script_ = write_script(random_, stack_.content.size());
-    kind_ = kind;
+    script_ = write_script(random_, stack_.content.size(), setting.reclaims);
+    setting_ = setting;
+    if (setting.reclaims) region_blocks_ = random_.between(1, 6);
   }
 
   // The number of operations of each kind that the script takes when nothing fails.
@@ -107,6 +120,7 @@ class Trial {
     start_ = fs_.state();
     model_.emplace(stack_.content);
     image_.emplace(fs_, stack_.config, *model_);
+    image_->reclaim(region_blocks_);
     expect_ok(image_->open());
     fs_.start_recording();
     for (Operation operation : kOperations) {
@@ -136,15 +150,26 @@ class Trial {
         require(result.error().code == EROFS, "not read-only: " + result.error().message);
       }
     } else if (!hit) {
-      // Giving space back, and putting something away that failed, may fail without harm.
       expect_ok(result);
-    } else if (fault_->operation == Operation::punch || fault_->operation == Operation::truncate) {
+    } else if (step.kind == Step::Kind::reclaim ||
+               (step.kind == Step::Kind::close && setting_.reclaims)) {
+      // Reclaiming may do without, and may be what ends writing, which is then what closing says.
+      const bool ended = !result && step.kind == Step::Kind::close && result.error().code == EROFS;
+      if (!result && !ended) expect_error(result, fault_->code);
+      read_only_ = image_->is_open() && becomes_read_only(fault_->operation);
+    } else if (is_harmless(fault_->operation)) {
       if (!result) expect_error(result, fault_->code);
     } else {
       expect_error(result, fault_->code);
       read_only_ = becomes_read_only(fault_->operation);
     }
     if (!result) settle(step, before);
+  }
+
+  // Giving space back, putting away what failed, opening the new log under its name.
+  static bool is_harmless(Operation operation) {
+    return operation == Operation::punch || operation == Operation::truncate ||
+           operation == Operation::remove || operation == Operation::open;
   }
 
   // After a failed sync nothing may be changed until the image is opened again; nor when it cannot
@@ -220,7 +245,7 @@ class Trial {
     const size_t end = fs_.mark("end");
     // Bytes that were written in place before a failed sync read as new from the host's cache, yet
     // no later sync brings them to the device: only the host could tell.
-    const bool in_doubt = read_only_ && kind_ == UpperKind::sparse;
+    const bool in_doubt = read_only_ && setting_.kind == UpperKind::sparse;
     check_power_cuts(in_doubt ? reopened : end);
     fs_.set_boot_id("last-boot");
     expect_ok(image_->open());
@@ -260,7 +285,8 @@ class Trial {
   Random random_;
   MemoryFileSystem fs_;
   Stack stack_;
-  UpperKind kind_ = UpperKind::append;
+  Setting setting_;
+  size_t region_blocks_ = 0;
   std::vector<Step> script_;
   DiskState start_;
   std::optional<DiskModel> model_;
@@ -270,9 +296,10 @@ class Trial {
   bool read_only_ = false;
 };
 
-void fail_each(UpperKind kind, Operation operation, int code, size_t prefix, bool sticky = false) {
+void fail_each(const Setting& setting, Operation operation, int code, size_t prefix,
+               bool sticky = false) {
   for_each_seed(6, [&](uint64_t seed) {
-    const uint64_t count = Trial(seed, kind).count(operation);
+    const uint64_t count = Trial(seed, setting).count(operation);
     for (uint64_t nth = 1; nth <= count; ++nth) {
       Fault fault;
       fault.operation = operation;
@@ -281,7 +308,7 @@ void fail_each(UpperKind kind, Operation operation, int code, size_t prefix, boo
       fault.prefix = prefix;
       fault.sticky = sticky;
       try {
-        Trial(seed, kind).run_with(fault);
+        Trial(seed, setting).run_with(fault);
       } catch (const std::runtime_error& error) {
         throw std::runtime_error(fmt::format("operation {} of {}: {}", nth, count, error.what()));
       }
@@ -289,7 +316,7 @@ void fail_each(UpperKind kind, Operation operation, int code, size_t prefix, boo
   });
 }
 
-class FaultTest : public ::testing::TestWithParam<UpperKind> {};
+class FaultTest : public ::testing::TestWithParam<Setting> {};
 
 TEST_P(FaultTest, WriteFails) { fail_each(GetParam(), Operation::write, EIO, 0); }
 TEST_P(FaultTest, WriteStopsInARecord) { fail_each(GetParam(), Operation::write, EIO, 7); }
@@ -304,13 +331,16 @@ TEST_P(FaultTest, TruncateFails) { fail_each(GetParam(), Operation::truncate, EI
 TEST_P(FaultTest, PunchFails) { fail_each(GetParam(), Operation::punch, EOPNOTSUPP, 0); }
 TEST_P(FaultTest, CreateFails) { fail_each(GetParam(), Operation::create, EACCES, 0); }
 TEST_P(FaultTest, RenameFails) { fail_each(GetParam(), Operation::rename, EIO, 0); }
+TEST_P(FaultTest, RemoveFails) { fail_each(GetParam(), Operation::remove, EIO, 0); }
+TEST_P(FaultTest, OpenFails) { fail_each(GetParam(), Operation::open, EMFILE, 0); }
 TEST_P(FaultTest, FolderSyncFails) { fail_each(GetParam(), Operation::sync_directory, EIO, 0); }
 
 INSTANTIATE_TEST_SUITE_P(BothKinds, FaultTest,
-                         ::testing::Values(UpperKind::append, UpperKind::sparse),
-                         [](const auto& parameter) {
-                           return parameter.param == UpperKind::append ? "Append" : "Sparse";
-                         });
+                         ::testing::Values(Setting{UpperKind::append, false, "Append"},
+                                           Setting{UpperKind::append, true, "AppendWithReclaim"},
+                                           Setting{UpperKind::sparse, false, "Sparse"},
+                                           Setting{UpperKind::sparse, true, "SparseWithReclaim"}),
+                         [](const auto& parameter) { return parameter.param.name; });
 
 }  // namespace
 }  // namespace obd::test

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Every completed request survives the server's death, time and again: kill.sh append|sparse
+# Environment: OBD_KILLS (15), how often the server is killed; OBD_SEED repeats the requests.
 . "$(dirname "$0")/functions.sh"
 type=$1
 seed=${OBD_SEED:-$((RANDOM * 100 + 1))}
@@ -10,8 +11,9 @@ obd import lower.raw -o lower.lsmt
 obd create disk --type "$type" --lower lower.lsmt
 
 serve disk
-for round in 1 2 3 4 5; do
-  "$programs/kill_writer" run "$uri" record $((seed + round)) "$nbdkit_pid" $((400 * round))
+for ((round = 1; round <= ${OBD_KILLS:-15}; ++round)); do
+  "$programs/kill_writer" run "$uri" record $((seed + round)) "$nbdkit_pid" \
+    $((400 * (round % 7) + round % 100))
   reap_killed "$nbdkit_pid"
   # Looking first must not change what writing finds.
   if ((round % 2 == 0)); then
