@@ -387,14 +387,15 @@ void AppendSpace::give_back(Sectors from, Sectors length,
     if (is_last && cut(from)) end_ = from;
     return;
   }
-  for (Head* head : {&small_, &large_}) {
-    if (!is_last || head->at != to || head->end <= to || !cut(from)) continue;
-    head->at = end_ = from;
-    const uint64_t whole = block_of(from + Sectors(kBlockSectors - 1));
+  if (is_last && cut(from)) {
     for_each_part(
-        whole, block_of(to + Sectors(kBlockSectors - 1)),
+        block_of(from + Sectors(kBlockSectors - 1)), block_of(to + Sectors(kBlockSectors - 1)),
         [&](Region& region, size_t begin, size_t end) { set_holes(region, begin, end, true); });
-    return;
+    for (Head* head : {&small_, &large_}) {
+      if (head->at != to || head->end <= to) continue;
+      head->at = end_ = from;
+      return;
+    }
   }
   kill_locked(from, to);
 }

@@ -227,7 +227,9 @@ Result<void> WritableLayer::move_parts(std::span<Part> parts, std::vector<std::b
   };
   auto copied = copy();
   if (!copied && !failed_) {
-    for (const Part& part : parts.first(allocated)) space_.kill(part.to, part.length);
+    // The last first, so that the file is cut where it ended.
+    for (; allocated > 0; --allocated)
+      release(parts[allocated - 1].to, parts[allocated - 1].length);
   }
   return copied;
 }
