@@ -93,7 +93,10 @@ Result<void> Supervisor::prepare(Links links) {
     // The kernel does not tell which of its connections are dead, and a server that lives on behind
     // a dead one could carry out an old request late.
     OBD_TRY_ASSIGN(const auto server, read_process_record(paths_.server_record));
-    if (links == Links::unknown && server) OBD_TRY(end_process(*server, SIGKILL, kForServerToDie));
+    // It is waited for until it is dead, should it hang in the kernel.
+    if (links == Links::unknown && server) {
+      static_cast<void>(end_process(*server, SIGKILL, kForServerToDie));
+    }
   }
   return {};
 }
@@ -160,7 +163,8 @@ Result<void> Supervisor::replace_server() {
   if (!server) status_.last_words = server.error().message;
   if (!connected) {
     status_.last_words = connected.error().message;
-    OBD_TRY(end_process(*server, SIGKILL, kForServerToDie));
+    // One that hangs in the kernel is waited for, as every server is.
+    static_cast<void>(end_process(*server, SIGKILL, kForServerToDie));
   }
   save_status();
   return {};
