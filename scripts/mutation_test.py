@@ -96,7 +96,7 @@ MUTATIONS = [
      "  if (!layer_.dead_is_stable()) return {};\n", ""),
     ("reclaim: ripening without the flush", RECLAIMER,
      "  if (urgent && !layer_.dead_is_stable()) OBD_TRY(layer_.flush());\n"
-     "  if (!layer_.dead_is_stable()) return {};\n", ""),
+     "  if (!layer_.dead_is_stable()) return {};\n", "  (void)urgent;\n"),
     ("reclaim: readers are not waited for", RECLAIMER,
      "    const std::unique_lock layout(layout_);\n  }\n  layer_.end_ripening();",
      "  }\n  layer_.end_ripening();"),
