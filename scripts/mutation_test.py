@@ -116,8 +116,6 @@ MUTATIONS = [
      "  OBD_TRY(sync_data());\n  OBD_TRY(append_from_log(log, copied, covered_records));",
      "  OBD_TRY(append_from_log(log, copied, covered_records));"),
     ("checkpoint: new log is not synced", RECLAIM,
-     "    replaced = draft.log->sync();\n", ""),
-    ("checkpoint: marker is not synced", RECLAIM,
      "  ++syncs_;\n  OBD_TRY(log.sync());\n", ""),
     ("checkpoint: folder is not synced", RECLAIM,
      "  if (auto synced = fs_.sync_directory(directory_of(index_path_)); !synced) {",

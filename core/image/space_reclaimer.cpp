@@ -192,9 +192,11 @@ Result<bool> SpaceReclaimer::round_append(Mood mood) {
 
   usage = layer_.usage();
   const bool excess = usage.held > live + live / 5 + slack / 2;
+  const uint64_t scattered = usage.used - std::min(usage.used, live);
+  const uint64_t scattered_at_most = mood == Mood::idle ? live / 32 : live / 8 + slack / 8;
   // What is free can be used again, but only by a change that fits into it.
   const uint64_t keep = mood == Mood::starved ? 0
-                        : mood == Mood::idle  ? live / 32
+                        : mood == Mood::idle  ? live / 32 - std::min(live / 32, scattered)
                                               : live / 8 + slack / 8;
   const bool any_run = mood == Mood::idle || mood == Mood::starved;
   uint64_t punched = 0;
@@ -203,8 +205,7 @@ Result<bool> SpaceReclaimer::round_append(Mood mood) {
     OBD_TRY_ASSIGN(punched, layer_.punch(any_run ? kBlockSize : kLongRun, most));
   }
   uint64_t moved = 0;
-  const uint64_t scattered = usage.used - std::min(usage.used, live);
-  if (scattered > live / 8 + slack / 8 || (excess && usage.free > keep && punched == 0)) {
+  if (scattered > scattered_at_most || (excess && usage.free > keep && punched == 0)) {
     // Looking for what is live goes through the whole index, so a large one moves more at once.
     OBD_TRY_ASSIGN(moved, layer_.clean(kBytesPerStep / 2 + layer_.index_extents() * 4));
     if (moved == 0 && excess && punched == 0 && usage.free > keep) {
