@@ -85,7 +85,11 @@ expect_fail 5 'lies over it' obd_mount_admin umount mnt
 umount mnt
 over=$(losetup --find --show "$(obd_mount dev disk)")
 cleanup_fn detach_over
-detach_over() { losetup --detach "$over"; }
+# Once: after that the number may be that of another test's device.
+detach_over() {
+  [[ -z $over ]] || losetup --detach "$over"
+  over=
+}
 umount mnt
 expect_fail 5 "shown by $over" obd_mount_admin umount disk
 detach_over
