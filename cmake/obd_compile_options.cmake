@@ -11,6 +11,10 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 
 add_compile_options(-Wall -Wextra -Wshadow -Wconversion)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # core/base/thread_annotations.h; beta: the order of locks.
+  add_compile_options(-Wthread-safety -Wthread-safety-beta)
+endif()
 if(OBD_WERROR)
   add_compile_options(-Werror)
 endif()

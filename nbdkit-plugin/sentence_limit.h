@@ -7,8 +7,9 @@
 
 #include <chrono>
 #include <cstdint>
-#include <mutex>
 #include <optional>
+
+#include "core/base/mutex.h"
 
 namespace obd {
 
@@ -21,7 +22,7 @@ class SentenceLimit {
   // Whether the sentence may be said; the value is how many were kept back since the last one that
   // was said.
   std::optional<uint64_t> admit(Clock::time_point now = Clock::now()) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!period_began_ || now - *period_began_ >= kPeriod) {
       period_began_ = now;
       said_ = 0;
@@ -38,15 +39,15 @@ class SentenceLimit {
 
   // How many have been kept back and not been told of.
   uint64_t kept_back() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return kept_back_;
   }
 
  private:
-  std::mutex mutex_;
-  std::optional<Clock::time_point> period_began_;
-  unsigned said_ = 0;
-  uint64_t kept_back_ = 0;
+  Mutex mutex_;
+  std::optional<Clock::time_point> period_began_ OBD_GUARDED_BY(mutex_);
+  unsigned said_ OBD_GUARDED_BY(mutex_) = 0;
+  uint64_t kept_back_ OBD_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace obd

@@ -11,8 +11,6 @@
 #include <array>
 #include <chrono>
 #include <cstring>
-#include <mutex>
-#include <shared_mutex>
 
 #include "core/image/image_counters.h"
 #include "core/image/image_resolve.h"
@@ -174,7 +172,7 @@ Result<void> Image::read(std::span<std::byte> out, uint64_t offset) const {
   OBD_TRY(check_range(offset, out.size(), EINVAL));
   counters_->count(counters_->reads, counters_->read_bytes, out.size());
   if (out.empty()) return {};
-  const std::shared_lock layout(layout_mutex_);
+  const ReaderLock layout(layout_mutex_);
   return read_locked(out, offset);
 }
 
@@ -199,7 +197,7 @@ Result<void> Image::extents(uint64_t offset, uint64_t length,
                             const std::function<bool(const ImageExtent&)>& visit) const {
   OBD_TRY(check_range(offset, length, EINVAL));
   const uint64_t end = offset + length;
-  const std::shared_lock layout(layout_mutex_);
+  const ReaderLock layout(layout_mutex_);
   ImageExtent run;
   bool wanted = true;
   OBD_TRY(for_each_extent(
@@ -228,7 +226,7 @@ Result<void> Image::extents(uint64_t offset, uint64_t length,
 
 Result<void> Image::prefetch(uint64_t offset, uint64_t length) const {
   OBD_TRY(check_range(offset, length, EINVAL));
-  const std::shared_lock layout(layout_mutex_);
+  const ReaderLock layout(layout_mutex_);
   return for_each_extent(Sectors::floor(offset), Sectors::ceil(offset + length),
                          [&](const Extent& extent) -> Result<bool> {
                            if (extent.kind == ExtentKind::data) {
@@ -247,12 +245,12 @@ Result<void> Image::flush() {
   counters_->flushes.fetch_add(1, std::memory_order_relaxed);
   if (!upper_) return {};
   {
-    const std::shared_lock layout(layout_mutex_);
+    const ReaderLock layout(layout_mutex_);
     OBD_TRY(upper_->flush());
   }
   if (reclaimer_ && reclaimer_->is_running()) return {};
   for (int round = 0; round < kPunchRoundsPerFlush && upper_->has_stale_space(); ++round) {
-    const std::unique_lock layout(layout_mutex_);
+    const WriterLock layout(layout_mutex_);
     upper_->release_stale_space();
   }
   return {};
@@ -269,16 +267,16 @@ Result<void> Image::reclaim_now() {
 
 Result<WritableLayer::Compaction> Image::compact_upper(const ReportProgress& report) {
   OBD_TRY(check_writable());
-  const auto paused = reclaimer_->pause();
-  const std::unique_lock layout(layout_mutex_);
+  const MutexLock paused(reclaimer_->round_mutex());
+  const WriterLock layout(layout_mutex_);
   reclaimer_->forget();
   return upper_->compact(report);
 }
 
 Result<void> Image::resize_upper(uint64_t size, std::span<const SectorRange> hidden) {
   OBD_TRY(check_writable());
-  const auto paused = reclaimer_->pause();
-  const std::unique_lock layout(layout_mutex_);
+  const MutexLock paused(reclaimer_->round_mutex());
+  const WriterLock layout(layout_mutex_);
   reclaimer_->forget();
   // Also after a failure: the disk may have its new size.
   auto resized = upper_->resize(size, hidden);
@@ -288,16 +286,16 @@ Result<void> Image::resize_upper(uint64_t size, std::span<const SectorRange> hid
 
 Result<void> Image::begin_update(uint64_t hash) {
   OBD_TRY(check_writable());
-  const auto paused = reclaimer_->pause();
-  const std::unique_lock layout(layout_mutex_);
+  const MutexLock paused(reclaimer_->round_mutex());
+  const WriterLock layout(layout_mutex_);
   OBD_TRY(upper_->refuse_other_names("updating it"));
   return upper_->begin_update(hash);
 }
 
 Result<void> Image::end_update(uint64_t hash) {
   OBD_TRY(check_writable());
-  const auto paused = reclaimer_->pause();
-  const std::unique_lock layout(layout_mutex_);
+  const MutexLock paused(reclaimer_->round_mutex());
+  const WriterLock layout(layout_mutex_);
   return upper_->end_update(hash);
 }
 
@@ -324,8 +322,8 @@ Result<void> Image::close() {
   reclaimer_->stop();
   // Space that does not come back now comes back in the next session; what counts is the data.
   if (upper_->kind() == UpperKind::append) (void)reclaimer_->run_to_the_end(kMostReclaimAtClose);
-  const auto paused = reclaimer_->pause();
-  const std::unique_lock layout(layout_mutex_);
+  const MutexLock paused(reclaimer_->round_mutex());
+  const WriterLock layout(layout_mutex_);
   OBD_TRY(upper_->flush());
   while (upper_->has_stale_space()) upper_->release_stale_space();
   return upper_->close();

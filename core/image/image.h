@@ -202,22 +202,29 @@ class Image {
   template <typename Change>
   Result<void> make_change(bool exclusive, Change&& change);
 
-  // All below want the layout lock held, shared unless they say otherwise.
   template <typename Visit>
-  Result<void> for_each_extent(Sectors from, Sectors to, Visit&& visit) const;
-  Result<void> read_locked(std::span<std::byte> out, uint64_t offset) const;
-  Result<void> write_append(std::span<const std::byte> data, uint64_t offset);
-  Result<void> write_append_unaligned(std::span<const std::byte> data,
-                                      uint64_t offset);  // exclusive
-  Result<void> write_sparse(std::span<const std::byte> data, uint64_t offset);
+  Result<void> for_each_extent(Sectors from, Sectors to, Visit&& visit) const
+      OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> read_locked(std::span<std::byte> out, uint64_t offset) const
+      OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> write_append(std::span<const std::byte> data, uint64_t offset)
+      OBD_REQUIRES_SHARED(layout_mutex_);
+  // Exclusively, which write() and zero() see to and the analysis cannot.
+  Result<void> write_append_unaligned(std::span<const std::byte> data, uint64_t offset)
+      OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> write_sparse(std::span<const std::byte> data, uint64_t offset)
+      OBD_REQUIRES_SHARED(layout_mutex_);
   Result<void> write_first_touch(std::span<const std::byte> data, uint64_t offset, uint64_t begin,
-                                 uint64_t end);
-  Result<void> write_piece(std::span<const std::byte> data, uint64_t offset);
-  Result<void> write_zeros(uint64_t offset, uint64_t length);
-  Result<void> zero_edge(uint64_t offset, uint64_t end);
-  Result<void> zero_whole(uint64_t begin, uint64_t end);
-  Result<void> zero_range(uint64_t offset, uint64_t length, const ZeroOptions& options);
-  [[nodiscard]] bool reads_as_zeros(Sectors from, Sectors to) const;
+                                 uint64_t end) OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> write_piece(std::span<const std::byte> data, uint64_t offset)
+      OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> write_zeros(uint64_t offset, uint64_t length) OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> zero_edge(uint64_t offset, uint64_t end) OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> zero_whole(uint64_t begin, uint64_t end) OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> zero_range(uint64_t offset, uint64_t length, const ZeroOptions& options)
+      OBD_REQUIRES_SHARED(layout_mutex_);
+  [[nodiscard]] bool reads_as_zeros(Sectors from, Sectors to) const
+      OBD_REQUIRES_SHARED(layout_mutex_);
 
   FileSystem& fs_;
   ImageConfig config_;
@@ -227,6 +234,8 @@ class Image {
   std::vector<std::unique_ptr<SealedLayer>> lowers_;
   FrozenIndex frozen_;
   std::unique_ptr<WritableLayer> upper_;
+  // Shared by every request; exclusively, whatever moves, cuts or punches data. Before all other
+  // locks of image and upper, but for the reclaimer's.
   mutable SharedMutex layout_mutex_;
   RangeLocks block_locks_;
   std::unique_ptr<Counters> counters_;

@@ -15,8 +15,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
-#include <shared_mutex>
 #include <vector>
 
 #include "core/base/zeros.h"
@@ -56,10 +54,10 @@ Result<void> Image::make_change(bool exclusive, Change&& change) {
   reclaimer_->before_change();
   const auto attempt = [&]() -> Result<void> {
     if (exclusive) {
-      const std::unique_lock layout(layout_mutex_);
+      const WriterLock layout(layout_mutex_);
       return change();
     }
-    const std::shared_lock layout(layout_mutex_);
+    const ReaderLock layout(layout_mutex_);
     return change();
   };
   auto made = attempt();
@@ -89,6 +87,7 @@ Result<void> Image::write(std::span<const std::byte> data, uint64_t offset, Writ
       is_aligned(offset, kSectorSize) && is_aligned(data.size(), kSectorSize);
   // What has been written when space runs out stays written; a later attempt goes on after it.
   const auto write_pieces = [&]() -> Result<void> {
+    layout_mutex_.assert_held_shared();
     while (!data.empty()) {
       const uint64_t piece = std::min<uint64_t>(data.size(), kMaxPiece - offset % kMaxPiece);
       OBD_TRY(write_piece(data.first(piece), offset));
@@ -145,6 +144,7 @@ Result<void> Image::write_first_touch(std::span<const std::byte> data, uint64_t 
 
   // Writes the data's part of one block, with the rest of the block if that is not there yet.
   auto write_block = [&](uint64_t block_begin, uint64_t block_end) -> Result<void> {
+    layout_mutex_.assert_held_shared();
     const uint64_t from = std::max(offset, block_begin), to = std::min(data_end, block_end);
     const auto part = data.subspan(from - offset, to - from);
     if (upper_->is_all(ExtentKind::data, Sectors::floor(block_begin), Sectors::floor(block_end))) {
@@ -181,8 +181,10 @@ Result<void> Image::zero(uint64_t offset, uint64_t length, ZeroOptions options) 
   const bool whole_sectors = is_aligned(offset, kSectorSize) && is_aligned(length, kSectorSize);
   // FUA may ask for a flush although there is nothing to change.
   if (length != 0) {
-    OBD_TRY(make_change(upper_->kind() == UpperKind::append && !whole_sectors,
-                        [&] { return zero_range(offset, length, options); }));
+    OBD_TRY(make_change(upper_->kind() == UpperKind::append && !whole_sectors, [&] {
+      layout_mutex_.assert_held_shared();
+      return zero_range(offset, length, options);
+    }));
   }
   return options.fua ? flush() : Result<void>();
 }

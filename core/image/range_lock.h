@@ -9,10 +9,9 @@
 #pragma once
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "core/base/units.h"
 
 namespace obd {
@@ -51,13 +50,17 @@ class RangeLocks {
   }
 
   void acquire(const Range& wanted) {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     if (wanted.mode == Mode::exclusive) {
       waiting_.push_back(wanted);
-      changed_.wait(lock, [&] { return !overlaps_any(held_, wanted, Mode::shared); });
+      changed_.wait(lock, [&] {
+        mutex_.assert_held();
+        return !overlaps_any(held_, wanted, Mode::shared);
+      });
       erase_one(waiting_, wanted);
     } else {
       changed_.wait(lock, [&] {
+        mutex_.assert_held();
         return !overlaps_any(held_, wanted, Mode::exclusive) &&
                !overlaps_any(waiting_, wanted, Mode::exclusive);
       });
@@ -67,7 +70,7 @@ class RangeLocks {
 
   void release(const Range& range) {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       erase_one(held_, range);
     }
     changed_.notify_all();
@@ -78,10 +81,10 @@ class RangeLocks {
     ranges.erase(std::find(ranges.begin(), ranges.end(), range));
   }
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<Range> held_;
-  std::vector<Range> waiting_;  // exclusive requests
+  Mutex mutex_;
+  Condition changed_;
+  std::vector<Range> held_ OBD_GUARDED_BY(mutex_);
+  std::vector<Range> waiting_ OBD_GUARDED_BY(mutex_);  // exclusive requests
 };
 
 }  // namespace obd

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <mutex>
 
 #include "core/base/units.h"
 
@@ -31,7 +30,7 @@ void SpaceReclaimer::start() {
 void SpaceReclaimer::stop() {
   if (!thread_.joinable()) return;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
@@ -49,29 +48,32 @@ void SpaceReclaimer::before_change() {
   if (!running_) return;
   changes_.fetch_add(1);
   if (quiet_ && quiet_.exchange(false)) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     wake_.notify_one();
   }
   if (layer_.kind() != UpperKind::append || !holds_too_much()) return;
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   do {
     wait_for_round(lock);
   } while (!stopping_ && made_progress_ && holds_too_much());
 }
 
-void SpaceReclaimer::wait_for_round(std::unique_lock<std::mutex>& lock) {
+void SpaceReclaimer::wait_for_round(MutexLock& lock) {
   const uint64_t wanted = rounds_begun_ + 1;
   ++waiting_;
   quiet_ = false;
   wake_.notify_one();
-  round_ended_.wait(lock, [&] { return rounds_ended_ >= wanted || stopping_; });
+  round_ended_.wait(lock, [&] {
+    mutex_.assert_held();
+    return rounds_ended_ >= wanted || stopping_;
+  });
   --waiting_;
 }
 
 bool SpaceReclaimer::make_room() {
   if (!running_) return false;
   const bool any_dead = layer_.usage().dying > 0 || layer_.has_unstable_stale_space();
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   ++starved_;
   wait_for_round(lock);
   --starved_;
@@ -82,9 +84,12 @@ void SpaceReclaimer::work() {
   uint64_t seen = changes_;
   int ticks_without_change = 0;
   bool more = true;
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (!stopping_) {
-    const auto is_wanted = [&] { return stopping_ || waiting_ > 0; };
+    const auto is_wanted = [&] {
+      mutex_.assert_held();
+      return stopping_ || waiting_ > 0;
+    };
     if (quiet_) {
       wake_.wait(lock, [&] { return is_wanted() || !quiet_; });
     } else if (!more && waiting_ == 0) {
@@ -120,7 +125,12 @@ void SpaceReclaimer::work() {
       if (changes_ != seen) quiet_ = false;
     }
     // So that a host that refuses something is not asked all the time.
-    if (failed && !stopping_) wake_.wait_for(lock, kTick, [&] { return stopping_; });
+    if (failed && !stopping_) {
+      wake_.wait_for(lock, kTick, [&] {
+        mutex_.assert_held();
+        return stopping_;
+      });
+    }
   }
 }
 
@@ -129,8 +139,11 @@ void SpaceReclaimer::keep_to_rate(uint64_t bytes) {
   if (options_.rate == 0 || bytes == 0 || !running_) return;
   const std::chrono::duration<double> pause(static_cast<double>(bytes) /
                                             static_cast<double>(options_.rate));
-  std::unique_lock lock(mutex_);
-  wake_.wait_for(lock, pause, [&] { return stopping_ || waiting_ > 0; });
+  MutexLock lock(mutex_);
+  wake_.wait_for(lock, pause, [&] {
+    mutex_.assert_held();
+    return stopping_ || waiting_ > 0;
+  });
 }
 
 Result<void> SpaceReclaimer::run_to_the_end(milliseconds most) {
@@ -147,7 +160,7 @@ Result<bool> SpaceReclaimer::round(Mood mood) {
   uint64_t before = 0;
   Result<bool> more = false;
   {
-    const std::lock_guard lock(round_mutex_);
+    const MutexLock lock(round_mutex_);
     OBD_TRY_ASSIGN(const bool may, layer_.may_reclaim());
     if (!may) return false;
     before = layer_.reclaimed_bytes();
@@ -162,7 +175,7 @@ Result<bool> SpaceReclaimer::round(Mood mood) {
 Result<bool> SpaceReclaimer::round_sparse(Mood mood) {
   if (mood != Mood::busy && layer_.has_unstable_stale_space()) OBD_TRY(layer_.flush());
   if (layer_.has_stale_space()) {
-    const std::unique_lock layout(layout_);
+    const WriterLock layout(layout_);
     layer_.release_stale_space();
   }
   return layer_.has_stale_space();
@@ -176,7 +189,7 @@ Result<void> SpaceReclaimer::ripen(bool urgent) {
   // Whoever holds the layout lock shared may have looked up a block that has died since. Once it
   // has been held exclusively they are gone, and newcomers see the index as it is.
   {
-    const std::unique_lock layout(layout_);
+    const WriterLock layout(layout_);
   }
   layer_.end_ripening();
   ripening_ = false;

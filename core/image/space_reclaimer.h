@@ -16,11 +16,10 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <thread>
 
+#include "core/base/mutex.h"
 #include "core/base/result.h"
 #include "core/base/rwlock.h"
 #include "core/layer/writable_layer.h"
@@ -57,11 +56,11 @@ class SpaceReclaimer {
   // the layout lock.
   Result<void> run_to_the_end(std::chrono::milliseconds most);
 
-  // Nothing is reclaimed while the lock is held: for whatever moves or cuts data itself. Taken
-  // before the layout lock.
-  [[nodiscard]] std::unique_lock<std::mutex> pause() { return std::unique_lock(round_mutex_); }
+  // Nothing is reclaimed while this is held: for whatever moves or cuts data itself. Taken before
+  // the layout lock.
+  [[nodiscard]] Mutex& round_mutex() OBD_RETURN_CAPABILITY(round_mutex_) { return round_mutex_; }
   // What went before does not count any more: the layer begins a new session.
-  void forget() { ripening_ = false; }
+  void forget() OBD_REQUIRES(round_mutex_) { ripening_ = false; }
 
  private:
   // pressed: changes wait because the host holds too much. starved: they failed for want of space.
@@ -69,11 +68,11 @@ class SpaceReclaimer {
 
   void work();
   // Until a whole round has passed.
-  void wait_for_round(std::unique_lock<std::mutex>& lock);
+  void wait_for_round(MutexLock& lock) OBD_REQUIRES(mutex_);
   Result<bool> round(Mood mood);
-  Result<bool> round_append(Mood mood);
-  Result<bool> round_sparse(Mood mood);
-  Result<void> ripen(bool urgent);
+  Result<bool> round_append(Mood mood) OBD_REQUIRES(round_mutex_);
+  Result<bool> round_sparse(Mood mood) OBD_REQUIRES(round_mutex_);
+  Result<void> ripen(bool urgent) OBD_REQUIRES(round_mutex_);
   [[nodiscard]] bool holds_too_much() const;
   void keep_to_rate(uint64_t bytes);
 
@@ -81,17 +80,17 @@ class SpaceReclaimer {
   SharedMutex& layout_;
   const ReclaimOptions options_;
 
-  std::mutex round_mutex_;  // held by a round; comes before the layout lock
-  bool ripening_ = false;   // under round_mutex_
+  Mutex round_mutex_ OBD_ACQUIRED_BEFORE(layout_);  // held by a round
+  bool ripening_ OBD_GUARDED_BY(round_mutex_) = false;
 
-  std::mutex mutex_;
-  std::condition_variable wake_, round_ended_;
-  bool stopping_ = false;
-  uint64_t waiting_ = 0;  // threads in wait_for_round()
-  uint64_t starved_ = 0;  // of these, those in make_room()
-  uint64_t rounds_begun_ = 0;
-  uint64_t rounds_ended_ = 0;
-  bool made_progress_ = false;  // the last round
+  Mutex mutex_;
+  Condition wake_, round_ended_;
+  bool stopping_ OBD_GUARDED_BY(mutex_) = false;
+  uint64_t waiting_ OBD_GUARDED_BY(mutex_) = 0;  // threads in wait_for_round()
+  uint64_t starved_ OBD_GUARDED_BY(mutex_) = 0;  // of these, those in make_room()
+  uint64_t rounds_begun_ OBD_GUARDED_BY(mutex_) = 0;
+  uint64_t rounds_ended_ OBD_GUARDED_BY(mutex_) = 0;
+  bool made_progress_ OBD_GUARDED_BY(mutex_) = false;  // the last round
   std::atomic<bool> running_ = false;
   std::atomic<bool> quiet_ = false;  // the thread sleeps until there is a change
   std::atomic<uint64_t> changes_ = 0;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -43,7 +42,8 @@ class LayerReading {
   [[nodiscard]] uint64_t done() const { return done_; }
 
   // Once the threads have ended.
-  void conclude(VerifyReport& report) const {
+  void conclude(VerifyReport& report) {
+    const MutexLock lock(mutex_);
     ++report.layers;
     report.bytes += blob_.size();
     if (blob_.container().checksums) {
@@ -86,7 +86,7 @@ class LayerReading {
   }
 
   void add(Error error) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ++fault_count_;
     if (faults_.size() < kMaxFaultsTold) faults_.push_back(std::move(error));
   }
@@ -97,9 +97,9 @@ class LayerReading {
   std::atomic<uint64_t> bad_blocks_ = 0;
   std::atomic<uint64_t> bad_bytes_ = 0;
   std::atomic<bool> stopped_ = false;
-  std::mutex mutex_;  // the two below
-  std::vector<Error> faults_;
-  uint64_t fault_count_ = 0;
+  Mutex mutex_;
+  std::vector<Error> faults_ OBD_GUARDED_BY(mutex_);
+  uint64_t fault_count_ OBD_GUARDED_BY(mutex_) = 0;
 };
 
 Result<void> read_layer(const Blob& blob, unsigned threads, const ReportProgress& progress,

@@ -201,7 +201,7 @@ Result<std::optional<ByteRange>> PosixFile::next_data(uint64_t offset) const {
 }
 
 Result<void> PosixFile::lock(LockMode mode) {
-  const std::lock_guard guard(lock_mutex_);
+  const MutexLock guard(lock_mutex_);
   if (held_lock_) return fail(EINVAL, "{}: is locked already", path_);
   const short type = mode == LockMode::exclusive ? F_WRLCK : F_RDLCK;
   if (set_lock(fd_, type, 0) != 0) {
@@ -224,7 +224,7 @@ Result<void> PosixFile::lock(LockMode mode) {
 }
 
 Result<void> PosixFile::refresh_lock_holder() const {
-  const std::lock_guard guard(lock_mutex_);
+  const MutexLock guard(lock_mutex_);
   const pid_t pid = ::getpid();
   if (!held_lock_ || held_lock_->pid == pid) return {};
   if (set_lock(fd_, held_lock_->type, kPidBase + pid) != 0 ||

@@ -6,10 +6,10 @@
 
 #include <sys/types.h>
 
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "core/base/mutex.h"
 #include "core/io/file.h"
 
 namespace obd {
@@ -43,7 +43,7 @@ class PosixFile final : public File {
 
   const int fd_;
   const std::string path_;
-  mutable std::mutex lock_mutex_;  // guards held_lock_
+  mutable Mutex lock_mutex_;
   mutable std::optional<HeldLock> held_lock_;
 };
 

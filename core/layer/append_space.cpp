@@ -64,7 +64,7 @@ AppendSpace::~AppendSpace() = default;
 Sectors AppendSpace::begin_of(uint64_t region) const { return sector_of(region * region_blocks_); }
 
 void AppendSpace::reset(Sectors end) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   tracking_ = false;
   absent_ = Absent::unusable;
   end_ = end;
@@ -133,7 +133,7 @@ void AppendSpace::for_each_part(uint64_t from, uint64_t to, Visit&& visit) {
 
 bool AppendSpace::track(size_t region_blocks, uint64_t held,
                         const std::function<void(const AddLive&)>& list) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   region_blocks_ = region_blocks;
   const uint64_t end_block = block_of(end_ + Sectors(kBlockSectors - 1));
   regions_end_ = (end_block + region_blocks_ - 1) / region_blocks_;
@@ -141,6 +141,7 @@ bool AppendSpace::track(size_t region_blocks, uint64_t held,
   // Each region begins as dead, and its live parts come to life.
   bool overlap = false;
   const auto region_of = [&](uint64_t block) -> Region& {
+    mutex_.assert_held();
     const uint64_t number = block / region_blocks_;
     const bool is_new = !regions_.contains(number);
     Region& region = region_at(number);
@@ -154,6 +155,7 @@ bool AppendSpace::track(size_t region_blocks, uint64_t held,
     return region;
   };
   const auto add_live = [&](Sectors from, Sectors to) {
+    mutex_.assert_held();
     while (from < to && !overlap) {
       const uint64_t block = block_of(from);
       Region& region = region_of(block);
@@ -217,12 +219,12 @@ bool AppendSpace::revive(Region& region, size_t block, uint8_t mask) {
 }
 
 bool AppendSpace::is_tracking() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return tracking_;
 }
 
 bool AppendSpace::needs_survey() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return tracking_ && needs_survey_ && absent_ == Absent::usable;
 }
 
@@ -247,7 +249,7 @@ Result<Sectors> AppendSpace::allocate(Sectors logical, Sectors length, uint64_t 
     return align_up(at - std::min(at, skew), kBlockSize) + skew;
   };
 
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto too_large = [&]() -> std::unexpected<Error> {
     return fail(EFBIG, "{}: the data file has grown to its limit; commit or compact the layer",
                 path);
@@ -289,6 +291,7 @@ Result<Sectors> AppendSpace::allocate(Sectors logical, Sectors length, uint64_t 
   if (most_held != 0 && held + holes * kBlockSize > most_held) return over_budget(held);
   if (holes != 0) {
     for_each_part(first, last, [&](Region& region, size_t from, size_t to) {
+      mutex_.assert_held();
       set_holes(region, from, to, false);
     });
   }
@@ -306,8 +309,10 @@ void AppendSpace::retire(Head& head) {
   if (head.at < head.end) {
     const uint64_t whole = block_of(head.at + Sectors(kBlockSectors - 1));
     if (head.at < sector_of(whole)) kill_locked(head.at, std::min(sector_of(whole), head.end));
-    for_each_part(whole, block_of(head.end),
-                  [&](Region& region, size_t from, size_t to) { assign(region, from, to, free); });
+    for_each_part(whole, block_of(head.end), [&](Region& region, size_t from, size_t to) {
+      mutex_.assert_held();
+      assign(region, from, to, free);
+    });
   }
   head.at = head.end = Sectors();
 }
@@ -380,7 +385,7 @@ void AppendSpace::grow(Head& head, Sectors length) {
 
 void AppendSpace::give_back(Sectors from, Sectors length,
                             const std::function<bool(Sectors end)>& cut) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const Sectors to = from + length;
   const bool is_last = to == end_;
   if (!tracking_) {
@@ -388,9 +393,12 @@ void AppendSpace::give_back(Sectors from, Sectors length,
     return;
   }
   if (is_last && cut(from)) {
-    for_each_part(
-        block_of(from + Sectors(kBlockSectors - 1)), block_of(to + Sectors(kBlockSectors - 1)),
-        [&](Region& region, size_t begin, size_t end) { set_holes(region, begin, end, true); });
+    for_each_part(block_of(from + Sectors(kBlockSectors - 1)),
+                  block_of(to + Sectors(kBlockSectors - 1)),
+                  [&](Region& region, size_t begin, size_t end) {
+                    mutex_.assert_held();
+                    set_holes(region, begin, end, true);
+                  });
     for (Head* head : {&small_, &large_}) {
       if (head->at != to || head->end <= to) continue;
       head->at = end_ = from;
@@ -401,7 +409,7 @@ void AppendSpace::give_back(Sectors from, Sectors length,
 }
 
 void AppendSpace::kill(Sectors from, Sectors length) noexcept {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (tracking_) kill_locked(from, from + length);
 }
 
@@ -450,12 +458,12 @@ void AppendSpace::kill_sectors(Region& region, size_t block, uint8_t mask) noexc
 }
 
 Sectors AppendSpace::end() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return end_;
 }
 
 AppendSpace::Usage AppendSpace::usage() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Usage usage;
   usage.held = tracking_ ? held_blocks() * kBlockSize : end_.bytes();
   // What the heads have set aside is not in use yet.
@@ -467,7 +475,7 @@ AppendSpace::Usage AppendSpace::usage() const {
 }
 
 bool AppendSpace::begin_ripening() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!tracking_) return false;
   if (absent_ == Absent::unusable) absent_ = Absent::ripening;
   for (auto& [number, region] : regions_) replace(region, waiting, ripening);
@@ -475,7 +483,7 @@ bool AppendSpace::begin_ripening() {
 }
 
 void AppendSpace::end_ripening() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (absent_ == Absent::ripening) absent_ = Absent::usable;
   for (auto& [number, region] : regions_) replace(region, ripening, free);
   forget_empty_regions();
@@ -496,6 +504,7 @@ void AppendSpace::replace(Region& region, State from, State to) {
 void AppendSpace::forget_empty_regions() {
   if (absent_ != Absent::usable) return;
   std::erase_if(regions_, [&](const auto& item) {
+    mutex_.assert_held();
     const Region& region = item.second;
     const bool is_empty = region.counts[free] == region_blocks_ && region.holes == region_blocks_;
     if (!is_empty || region.cleaning) return false;
@@ -507,7 +516,7 @@ void AppendSpace::forget_empty_regions() {
 
 std::vector<SectorRange> AppendSpace::take_for_punching(uint64_t unit, uint64_t shortest,
                                                         uint64_t most_bytes, size_t most_ranges) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<std::pair<size_t, uint64_t>> candidates;  // free and held blocks, region
   for (const auto& [number, region] : regions_) {
     if (region.free_held * kBlockSize >= std::max(shortest, unit)) {
@@ -542,9 +551,10 @@ std::vector<SectorRange> AppendSpace::take_for_punching(uint64_t unit, uint64_t 
 }
 
 void AppendSpace::punched(const SectorRange& range, bool is_hole) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for_each_part(block_of(range.from), block_of(range.to),
                 [&](Region& region, size_t from, size_t to) {
+                  mutex_.assert_held();
                   assign(region, from, to, free);
                   if (is_hole) set_holes(region, from, to, true);
                 });
@@ -558,7 +568,7 @@ bool AppendSpace::is_head_in(uint64_t number) const {
 }
 
 std::vector<SectorRange> AppendSpace::take_for_cleaning(uint64_t most_live) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   struct Candidate {
     double cost;  // live sectors for each that comes free
     uint64_t number;
@@ -589,7 +599,7 @@ std::vector<SectorRange> AppendSpace::take_for_cleaning(uint64_t most_live) {
 }
 
 void AppendSpace::release_cleaned(const std::vector<SectorRange>& regions) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const SectorRange& range : regions) {
     const auto region = regions_.find(block_of(range.from) / region_blocks_);
     if (region != regions_.end()) region->second.cleaning = false;
@@ -599,13 +609,15 @@ void AppendSpace::release_cleaned(const std::vector<SectorRange>& regions) {
 Result<std::optional<Sectors>> AppendSpace::survey(Sectors from, const NextHeld& next_held) {
   for (int i = 0; i < kRunsPerSurvey; ++i) {
     OBD_TRY_ASSIGN(const auto run, next_held(from));
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const uint64_t file_end = regions_end_ * region_blocks_;
     const uint64_t gap_begin = block_of(from);
     const uint64_t gap_end = run ? std::min(block_of(run->from), file_end) : file_end;
     // A block that is free now was so when the host was asked: only a ripening makes it so.
     const auto set_free_blocks = [&](uint64_t first, uint64_t last, bool hole) {
+      mutex_.assert_held();
       for_each_part(first, last, [&](Region& region, size_t begin, size_t end) {
+        mutex_.assert_held();
         for (size_t block = begin; block < end; ++block) {
           if (region.in[free].test(block)) set_holes(region, block, block + 1, hole);
         }

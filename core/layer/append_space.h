@@ -29,11 +29,11 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "core/base/result.h"
 #include "core/base/units.h"
 #include "core/layer/block_bits.h"
@@ -125,44 +125,48 @@ class AppendSpace {
 
   enum State : uint8_t { waiting, ripening, free, taken, kStates };
 
-  // All of these: under mutex_.
-  [[nodiscard]] Sectors begin_of(uint64_t region) const;
-  [[nodiscard]] uint64_t used_blocks() const;
-  [[nodiscard]] uint64_t held_blocks() const;
-  [[nodiscard]] uint64_t absent_blocks() const;
-  Region& region_at(uint64_t number);
+  [[nodiscard]] Sectors begin_of(uint64_t region) const OBD_REQUIRES(mutex_);
+  [[nodiscard]] uint64_t used_blocks() const OBD_REQUIRES(mutex_);
+  [[nodiscard]] uint64_t held_blocks() const OBD_REQUIRES(mutex_);
+  [[nodiscard]] uint64_t absent_blocks() const OBD_REQUIRES(mutex_);
+  Region& region_at(uint64_t number) OBD_REQUIRES(mutex_);
   template <typename Visit>
-  void for_each_part(uint64_t from, uint64_t to, Visit&& visit);
+  void for_each_part(uint64_t from, uint64_t to, Visit&& visit) OBD_REQUIRES(mutex_);
   // nullopt: used.
-  void assign(Region& region, size_t from, size_t to, std::optional<State> state);
-  void replace(Region& region, State from, State to);
-  void set_holes(Region& region, size_t from, size_t to, bool hole);
-  void recount_free(Region& region);
+  void assign(Region& region, size_t from, size_t to, std::optional<State> state)
+      OBD_REQUIRES(mutex_);
+  void replace(Region& region, State from, State to) OBD_REQUIRES(mutex_);
+  void set_holes(Region& region, size_t from, size_t to, bool hole) OBD_REQUIRES(mutex_);
+  void recount_free(Region& region) OBD_REQUIRES(mutex_);
   static void clear_dead(Region& region, size_t from, size_t to);
-  bool revive(Region& region, size_t block, uint8_t mask);
-  void kill_locked(Sectors from, Sectors to) noexcept;
-  void kill_sectors(Region& region, size_t block, uint8_t mask) noexcept;
-  void forget_empty_regions();
-  [[nodiscard]] bool worth_reusing() const;
-  [[nodiscard]] bool is_head_in(uint64_t number) const;
-  bool next_run(Head& head, bool whole_regions);
-  void grow(Head& head, Sectors length);
-  void retire(Head& head);
+  bool revive(Region& region, size_t block, uint8_t mask) OBD_REQUIRES(mutex_);
+  void kill_locked(Sectors from, Sectors to) noexcept OBD_REQUIRES(mutex_);
+  void kill_sectors(Region& region, size_t block, uint8_t mask) noexcept OBD_REQUIRES(mutex_);
+  void forget_empty_regions() OBD_REQUIRES(mutex_);
+  [[nodiscard]] bool worth_reusing() const OBD_REQUIRES(mutex_);
+  [[nodiscard]] bool is_head_in(uint64_t number) const OBD_REQUIRES(mutex_);
+  bool next_run(Head& head, bool whole_regions) OBD_REQUIRES(mutex_);
+  void grow(Head& head, Sectors length) OBD_REQUIRES(mutex_);
+  void retire(Head& head) OBD_REQUIRES(mutex_);
 
-  mutable std::mutex mutex_;
-  bool tracking_ = false;
-  size_t region_blocks_ = kMostRegionBlocks;
-  bool needs_survey_ = false;
-  Sectors end_;               // of what was ever allocated
-  uint64_t regions_end_ = 0;  // number of the first region past the file
+  mutable Mutex mutex_;
+  bool tracking_ OBD_GUARDED_BY(mutex_) = false;
+  size_t region_blocks_ OBD_GUARDED_BY(mutex_) = kMostRegionBlocks;
+  bool needs_survey_ OBD_GUARDED_BY(mutex_) = false;
+  Sectors end_ OBD_GUARDED_BY(mutex_);               // of what was ever allocated
+  uint64_t regions_end_ OBD_GUARDED_BY(mutex_) = 0;  // number of the first region past the file
   // Those that are absent before regions_end_ are wholly dead. What killed them need not be stable
   // before the first ripening after track(); later they are free, and holes.
-  std::map<uint64_t, Region> regions_;
-  enum class Absent { unusable, ripening, usable } absent_ = Absent::unusable;
-  Head small_, large_;
-  std::array<uint64_t, kStates> blocks_ = {};  // in each state
-  uint64_t holes_ = 0;                         // blocks, of those in regions_
-  uint64_t free_held_ = 0;                     // blocks
+  std::map<uint64_t, Region> regions_ OBD_GUARDED_BY(mutex_);
+  enum class Absent {
+    unusable,
+    ripening,
+    usable
+  } absent_ OBD_GUARDED_BY(mutex_) = Absent::unusable;
+  Head small_ OBD_GUARDED_BY(mutex_), large_ OBD_GUARDED_BY(mutex_);
+  std::array<uint64_t, kStates> blocks_ OBD_GUARDED_BY(mutex_) = {};  // in each state
+  uint64_t holes_ OBD_GUARDED_BY(mutex_) = 0;      // blocks, of those in regions_
+  uint64_t free_held_ OBD_GUARDED_BY(mutex_) = 0;  // blocks
   std::atomic<uint64_t> held_bytes_ = 0;
 };
 

@@ -8,11 +8,10 @@
 #pragma once
 
 #include <cerrno>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <utility>
 
+#include "core/base/mutex.h"
 #include "core/base/result.h"
 
 namespace obd {
@@ -22,30 +21,36 @@ class FlushGroup {
   // Returns the result of a round, run by this thread or another, that began after the call.
   template <typename Round>
   Result<void> run(const Round& round) {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     const uint64_t wanted = begun_ + 1;
     while (ended_ < wanted) {
       if (begun_ != ended_) {
         round_ended_.wait(lock);
-        continue;
+      } else {
+        ++begun_;
+        run_round(round, lock);
       }
-      ++begun_;
-      EndOfRound end{*this, lock};
-      lock.unlock();
-      end.result = round();
     }
     return last_result_;
   }
 
  private:
+  // Without the lock, which it has again when it returns.
+  template <typename Round>
+  void run_round(const Round& round, MutexLock& lock) OBD_NO_THREAD_SAFETY_ANALYSIS {
+    EndOfRound end{*this, lock};
+    lock.unlock();
+    end.result = round();
+  }
+
   // Ends the round on every way out, so that nobody waits for one that will never end.
   struct EndOfRound {
     FlushGroup& group;
-    std::unique_lock<std::mutex>& lock;
+    MutexLock& lock;
     // What those who wait are told if the round ends by an exception.
     Result<void> result = std::unexpected<Error>(Error{ENOMEM, {}});
 
-    ~EndOfRound() {
+    ~EndOfRound() OBD_NO_THREAD_SAFETY_ANALYSIS {
       lock.lock();
       group.last_result_ = std::move(result);
       group.ended_ = group.begun_;
@@ -53,11 +58,11 @@ class FlushGroup {
     }
   };
 
-  std::mutex mutex_;
-  std::condition_variable round_ended_;
-  uint64_t begun_ = 0;  // rounds
-  uint64_t ended_ = 0;
-  Result<void> last_result_;
+  Mutex mutex_;
+  Condition round_ended_;
+  uint64_t begun_ OBD_GUARDED_BY(mutex_) = 0;  // rounds
+  uint64_t ended_ OBD_GUARDED_BY(mutex_) = 0;
+  Result<void> last_result_ OBD_GUARDED_BY(mutex_);
 };
 
 }  // namespace obd

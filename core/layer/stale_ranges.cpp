@@ -12,7 +12,7 @@ SectorRange hull(SectorRange a, SectorRange b) {
 }  // namespace
 
 void StaleRanges::add(SectorRange range, uint64_t changes) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!waiting_.empty()) {
     Waiting& last = waiting_.back();
     if (last.range.to == range.from || waiting_.size() >= kMaxRanges) {
@@ -25,12 +25,12 @@ void StaleRanges::add(SectorRange range, uint64_t changes) {
 }
 
 bool StaleRanges::has_waiting() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return !waiting_.empty();
 }
 
 void StaleRanges::became_stable(uint64_t changes) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto end = std::find_if(waiting_.begin(), waiting_.end(),
                                 [&](const Waiting& w) { return w.changes > changes; });
   for (auto it = waiting_.begin(); it != end; ++it) {
@@ -45,7 +45,7 @@ void StaleRanges::became_stable(uint64_t changes) {
 }
 
 std::vector<SectorRange> StaleRanges::take_ready(size_t most) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const size_t count = std::min(most, ready_.size());
   std::vector<SectorRange> taken(ready_.end() - static_cast<ptrdiff_t>(count), ready_.end());
   ready_.resize(ready_.size() - count);
@@ -54,7 +54,7 @@ std::vector<SectorRange> StaleRanges::take_ready(size_t most) {
 }
 
 void StaleRanges::put_back(SectorRange range) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   ready_.push_back(range);
   has_ready_ = true;
 }

@@ -11,9 +11,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "core/base/units.h"
 
 namespace obd {
@@ -43,9 +43,9 @@ class StaleRanges {
     SectorRange range;
     uint64_t changes;
   };
-  std::mutex mutex_;
-  std::vector<Waiting> waiting_;
-  std::vector<SectorRange> ready_;
+  Mutex mutex_;
+  std::vector<Waiting> waiting_ OBD_GUARDED_BY(mutex_);
+  std::vector<SectorRange> ready_ OBD_GUARDED_BY(mutex_);
   std::atomic<bool> has_ready_ = false;
 };
 

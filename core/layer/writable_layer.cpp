@@ -67,12 +67,12 @@ Result<void> WritableLayer::refuse_other_names(std::string_view what) const {
 }
 
 size_t WritableLayer::find(Sectors from, Sectors to, std::span<Extent> out) const {
-  const std::shared_lock lock(index_mutex_);
+  const ReaderLock lock(index_mutex_);
   return index_.find(from, to, out);
 }
 
 bool WritableLayer::is_all(ExtentKind kind, Sectors from, Sectors to) const {
-  const std::shared_lock lock(index_mutex_);
+  const ReaderLock lock(index_mutex_);
   return index_.is_all(kind, from, to);
 }
 
@@ -108,15 +108,15 @@ Result<void> WritableLayer::record(std::span<const lsmt::Entry> entries) {
 }
 
 Result<void> WritableLayer::append_entries(std::span<const lsmt::Entry> entries) {
-  const std::lock_guard log_lock(log_mutex_);
+  const MutexLock log_lock(log_mutex_);
   OBD_TRY(check_usable());
   {
-    const std::unique_lock index_lock(index_mutex_);
+    const WriterLock index_lock(index_mutex_);
     index_.reserve(entries.size());
   }
   OBD_TRY(log_->append(entries));
   log_bytes_ += entries.size_bytes();
-  const std::unique_lock index_lock(index_mutex_);
+  const WriterLock index_lock(index_mutex_);
   for (const lsmt::Entry& entry : entries) {
     put({entry.offset, entry.length, entry.zeroed ? Sectors() : entry.physical,
          entry.zeroed ? ExtentKind::zero : ExtentKind::data, kUpperLayer});
@@ -124,7 +124,7 @@ Result<void> WritableLayer::append_entries(std::span<const lsmt::Entry> entries)
   return {};
 }
 
-// Puts an extent into the index, whose lock is held. What it covers is dead.
+// Puts an extent into the index. What it covers is dead.
 void WritableLayer::put(const Extent& extent) {
   if (kind_ == UpperKind::append && options_.reclaim) {
     std::array<Extent, 32> found;
@@ -199,10 +199,10 @@ Result<void> WritableLayer::zero(Sectors logical, Sectors length, bool below_is_
 }
 
 Result<void> WritableLayer::zero_unless_zero(const Extent& extent, bool below_is_zero) {
-  const std::lock_guard log_lock(log_mutex_);
+  const MutexLock log_lock(log_mutex_);
   OBD_TRY(check_usable());
   {
-    const std::unique_lock index_lock(index_mutex_);
+    const WriterLock index_lock(index_mutex_);
     std::array<Extent, 16> found;
     const size_t count = index_.find(extent.logical, extent.end(), found);
     const bool any_data = count == found.size() ||
@@ -218,7 +218,7 @@ Result<void> WritableLayer::zero_unless_zero(const Extent& extent, bool below_is
   OBD_TRY(log_->append(std::span(&entry, 1)));
   log_bytes_ += sizeof(entry);
   {
-    const std::unique_lock index_lock(index_mutex_);
+    const WriterLock index_lock(index_mutex_);
     put(extent);
   }
   if (kind_ == UpperKind::sparse) stale_.add({extent.logical, extent.end()}, changes());
@@ -227,11 +227,10 @@ Result<void> WritableLayer::zero_unless_zero(const Extent& extent, bool below_is
 
 // Ends writing until the layer is opened again.
 Result<void> WritableLayer::give_up(Error reason, bool sync_failed) {
-  const std::lock_guard log_lock(log_mutex_);
+  const MutexLock log_lock(log_mutex_);
   return give_up_locked(std::move(reason), sync_failed);
 }
 
-// Under log_mutex_.
 std::unexpected<Error> WritableLayer::give_up_locked(Error reason, bool sync_failed) {
   if (!failed_) {
     try {
@@ -252,7 +251,7 @@ std::unexpected<Error> WritableLayer::give_up_locked(Error reason, bool sync_fai
 Result<void> WritableLayer::give_up_if_log_broke(Result<void> appended) {
   if (appended) return appended;
   {
-    const std::lock_guard log_lock(log_mutex_);
+    const MutexLock log_lock(log_mutex_);
     if (!log_->broken()) return appended;
   }
   return give_up(std::move(appended).error(), false);
@@ -270,25 +269,27 @@ Result<void> WritableLayer::flush_round(lsmt::MarkerKind kind) {
   IndexLog::Position covered;
   uint64_t covered_changes = 0;
   {
-    const std::lock_guard log_lock(log_mutex_);
+    const MutexLock log_lock(log_mutex_);
     covered = log_->position();
     covered_changes = changes();
   }
   OBD_TRY(sync_data());
   if (covered.changes == stable_.changes && kind == lsmt::MarkerKind::commit) return {};
+  IndexLog* log = nullptr;  // stays: only a round replaces it
   {
-    const std::lock_guard log_lock(log_mutex_);
+    const MutexLock log_lock(log_mutex_);
     OBD_TRY(log_->append_marker(kind, covered));
+    log = log_.get();
   }
   ++syncs_;
-  if (auto synced = log_->sync(); !synced) return give_up(std::move(synced).error(), true);
+  if (auto synced = log->sync(); !synced) return give_up(std::move(synced).error(), true);
   stable_ = covered;
   stable_changes_ = covered_changes;
   stale_.became_stable(covered_changes);
   return {};
 }
 
-// A count of the log's changes that goes on when the log is replaced. Under log_mutex_.
+// A count of the log's changes that goes on when the log is replaced.
 uint64_t WritableLayer::changes() const {
   return changes_before_log_ + (log_ ? log_->position().changes : 0);
 }
@@ -299,7 +300,7 @@ Result<void> WritableLayer::flush() {
   if (!session_ready_) {
     if (scan_.clean || scan_.foreign) {
       // No marker is missing, but the files may not have reached the device.
-      const std::lock_guard lock(session_mutex_);
+      const MutexLock lock(session_mutex_);
       return settle();
     }
     OBD_TRY(ensure_session());
@@ -311,7 +312,7 @@ Result<void> WritableLayer::mark_update(lsmt::MarkerKind kind, uint64_t hash) {
   OBD_TRY(check_usable());
   OBD_TRY(ensure_session());
   const auto append = [&]() -> Result<void> {
-    const std::lock_guard log_lock(log_mutex_);
+    const MutexLock log_lock(log_mutex_);
     return log_->append_update(kind, hash);
   };
   OBD_TRY(give_up_if_log_broke(append()));
@@ -345,7 +346,7 @@ void WritableLayer::release_stale_space() {
 
 Result<void> WritableLayer::seal() {
   if (sealed_in_place_) {
-    const std::lock_guard lock(session_mutex_);
+    const MutexLock lock(session_mutex_);
     return settle();
   }
   OBD_TRY(check_usable());
@@ -358,11 +359,12 @@ Result<void> WritableLayer::seal() {
       kind_ == UpperKind::sparse ? lsmt::kHeaderSize + virtual_size_
                                  : std::max(space_.end().bytes(), align_up(info.size, kSectorSize));
   uint64_t offset = index_offset;
+  const LiveIndex& index = index_at_rest();
   auto append_index = [&]() -> Result<void> {
     std::vector<std::byte> buffer;
     std::array<Extent, 512> extents;
     for (Sectors from;;) {
-      const size_t count = index_.find(from, lsmt::kAddressableEnd, extents);
+      const size_t count = index.find(from, lsmt::kAddressableEnd, extents);
       buffer.resize(count * lsmt::kEntrySize);
       for (size_t i = 0; i < count; ++i) {
         lsmt::encode_entry(to_entry(extents[i]),
@@ -385,7 +387,7 @@ Result<void> WritableLayer::seal() {
     lsmt::Header trailer = header_;
     trailer.flags = lsmt::kFlagData | lsmt::kFlagSealed | (header_.flags & lsmt::kFlagSparse);
     trailer.index_offset = index_offset;
-    trailer.index_size = index_.extent_count();
+    trailer.index_size = index.extent_count();
     trailer.has_log = false;
     OBD_TRY(data_->write_at(lsmt::encode_header(trailer), offset));
     OBD_TRY(data_->truncate(offset + lsmt::kHeaderSize));
@@ -410,8 +412,9 @@ Result<void> WritableLayer::seal() {
 
 // Wants no call in flight that changes the index.
 bool WritableLayer::log_is_mostly_dead() const {
-  const uint64_t records = log_->position().records;
-  return records > kSmallLogRecords && records - index_.extent_count() > index_.extent_count();
+  const uint64_t records = log_at_rest()->position().records;
+  const uint64_t live = index_at_rest().extent_count();
+  return records > kSmallLogRecords && records - live > live;
 }
 
 Result<void> WritableLayer::close() {
@@ -431,13 +434,13 @@ Result<void> WritableLayer::close() {
 WritableLayer::Stats WritableLayer::stats() const {
   Stats stats;
   {
-    const std::shared_lock lock(index_mutex_);
+    const ReaderLock lock(index_mutex_);
     stats.extents = index_.extent_count();
     stats.data = index_.data_sectors();
     stats.zero = index_.zero_sectors();
   }
   {
-    const std::lock_guard lock(log_mutex_);
+    const MutexLock lock(log_mutex_);
     stats.log_records = log_ ? log_->position().records : scan_.whole_records;
   }
   stats.log_dead_records = stats.log_records - std::min(stats.log_records, stats.extents);

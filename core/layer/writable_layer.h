@@ -20,14 +20,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <shared_mutex>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "core/base/progress.h"
 #include "core/base/rwlock.h"
 #include "core/format/lsmt.h"
@@ -233,9 +232,9 @@ class WritableLayer {
   Result<void> adopt_allocated_ranges();
   Result<bool> ends_in_own_trailer() const;
 
-  Result<void> settle();
+  Result<void> settle() OBD_REQUIRES(session_mutex_);
   Result<void> ensure_session();
-  Result<void> begin_session();
+  Result<void> begin_session() OBD_REQUIRES(session_mutex_);
   Result<void> mend_data_file();
   Result<void> rewrite_log();
   Result<void> replace_log(const lsmt::Header& header, const LiveIndex& index);
@@ -248,14 +247,15 @@ class WritableLayer {
   Result<void> write_piece(Sectors logical, std::span<const std::byte> data);
   void release(Sectors physical, Sectors length);
   [[nodiscard]] uint64_t data_budget() const;
-  void put(const Extent& extent);
+  void put(const Extent& extent) OBD_REQUIRES(log_mutex_, index_mutex_);
   Result<void> track_space();
-  [[nodiscard]] uint64_t changes() const;
+  [[nodiscard]] uint64_t changes() const OBD_REQUIRES(log_mutex_);
   struct Part;
   Result<void> move_parts(std::span<Part> parts, std::vector<std::byte>& buffer);
   Result<void> record_moves(std::span<const Part> parts);
   Result<void> draft_log(IndexLog& draft);
-  Result<void> append_from_log(IndexLog& draft, uint64_t& from, uint64_t to);
+  static Result<void> append_from_log(const File& log, IndexLog& draft, uint64_t& from,
+                                      uint64_t to);
   Result<void> switch_log(IndexLog::Draft& draft, uint64_t& copied);
   Result<void> record(std::span<const lsmt::Entry> entries);
   Result<void> flush_round(lsmt::MarkerKind kind);
@@ -263,11 +263,17 @@ class WritableLayer {
   Result<void> append_entries(std::span<const lsmt::Entry> entries);
   Result<void> zero_unless_zero(const Extent& extent, bool below_is_zero);
   Result<void> give_up(Error reason, bool sync_failed);
-  std::unexpected<Error> give_up_locked(Error reason, bool sync_failed);
-  [[nodiscard]] bool is_log_in_place() const;
+  std::unexpected<Error> give_up_locked(Error reason, bool sync_failed) OBD_REQUIRES(log_mutex_);
+  [[nodiscard]] bool is_log_in_place() const OBD_REQUIRES(log_mutex_);
   Result<void> mark_update(lsmt::MarkerKind kind, uint64_t hash);
   Result<void> give_up_if_log_broke(Result<void> appended);
   [[nodiscard]] bool log_is_mostly_dead() const;
+
+  // While no call is in flight that changes them.
+  [[nodiscard]] const LiveIndex& index_at_rest() const OBD_NO_THREAD_SAFETY_ANALYSIS {
+    return index_;
+  }
+  [[nodiscard]] IndexLog* log_at_rest() const OBD_NO_THREAD_SAFETY_ANALYSIS { return log_.get(); }
 
   FileSystem& fs_;
   const std::string index_path_;
@@ -289,21 +295,24 @@ class WritableLayer {
   std::optional<uint64_t> pending_update_;  // changes with no other call in flight
 
   std::atomic<bool> session_ready_ = false;
-  std::mutex session_mutex_;
-  bool settled_ = false;  // under session_mutex_: what load() read is known to be stable
+  Mutex session_mutex_ OBD_ACQUIRED_BEFORE(log_mutex_);
+  bool settled_ OBD_GUARDED_BY(session_mutex_) = false;  // what load() read is known to be stable
 
   std::atomic<bool> failed_ = false;
   std::string failure_;  // why; written once, before failed_
 
   AppendSpace space_;  // append only
 
-  mutable std::mutex log_mutex_;   // order in the index = order in the log
-  std::unique_ptr<IndexLog> log_;  // null until a sparse layer without a log is adopted
+  // Order in the index = order in the log.
+  mutable Mutex log_mutex_ OBD_ACQUIRED_BEFORE(index_mutex_);
+  // Null until a sparse layer without a log is adopted. Replaced by a flush round alone, or by what
+  // wants no other call in flight.
+  std::unique_ptr<IndexLog> log_ OBD_GUARDED_BY(log_mutex_);
   // Added to the log's count of changes, gives one that goes on when the log is replaced.
-  uint64_t changes_before_log_ = 0;
+  uint64_t changes_before_log_ OBD_GUARDED_BY(log_mutex_) = 0;
   std::atomic<uint64_t> log_bytes_ = 0;
   mutable SharedMutex index_mutex_;
-  LiveIndex index_;
+  LiveIndex index_ OBD_GUARDED_BY(index_mutex_);
 
   std::atomic<bool> data_dirty_ = false;
   IndexLog::Position stable_;  // how far the log is stable; set by the running flush round

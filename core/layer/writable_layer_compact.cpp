@@ -186,14 +186,16 @@ Result<std::vector<ByteRange>> unnamed_blocks(const File& file, const LiveIndex&
 }  // namespace
 
 uint64_t WritableLayer::dead_log_records() const {
-  const uint64_t records = log_ ? log_->position().records : 0;
-  return records - std::min<uint64_t>(records, index_.extent_count());
+  const IndexLog* log = log_at_rest();
+  const uint64_t records = log != nullptr ? log->position().records : 0;
+  return records - std::min<uint64_t>(records, index_at_rest().extent_count());
 }
 
 // The log is new, whole and stable: the next change begins a session on it as on any closed log.
 void WritableLayer::end_session() {
   scan_.clean = true;
   scan_.foreign = false;
+  const MutexLock lock(session_mutex_);
   settled_ = true;
   session_ready_ = false;
 }
@@ -205,7 +207,7 @@ Result<WritableLayer::Compaction> WritableLayer::compact(const ReportProgress& r
 }
 
 Result<WritableLayer::Compaction> WritableLayer::compact_append(const ReportProgress& report) {
-  const MovePlan plan = plan_moves(index_);
+  const MovePlan plan = plan_moves(index_at_rest());
   OBD_TRY_ASSIGN(const FileInfo before, data_->info());
   Compaction done;
   done.changed =
@@ -216,16 +218,17 @@ Result<WritableLayer::Compaction> WritableLayer::compact_append(const ReportProg
   OBD_TRY(flush());
   data_dirty_ = true;
   OBD_TRY(copy_moves(*data_, plan, report));
-  LiveIndex next = moved(index_, plan.moves);
-  const uint64_t records = log_->position().records;
+  LiveIndex next = moved(index_at_rest(), plan.moves);
+  const uint64_t records = log_at_rest()->position().records;
   OBD_TRY(replace_log(header_, next));
   {
-    const std::unique_lock index_lock(index_mutex_);
+    const WriterLock index_lock(index_mutex_);
     index_ = std::move(next);
   }
   end_session();
   done.moved = plan.total.bytes();
-  done.log_freed = (records - std::min(records, log_->position().records)) * lsmt::kEntrySize;
+  done.log_freed =
+      (records - std::min(records, log_at_rest()->position().records)) * lsmt::kEntrySize;
 
   OBD_TRY(data_->truncate(plan.end.bytes()));
   space_.reset(Sectors::floor(align_up(plan.end.bytes(), kBlockSize)));
@@ -236,7 +239,7 @@ Result<WritableLayer::Compaction> WritableLayer::compact_append(const ReportProg
 
 Result<WritableLayer::Compaction> WritableLayer::compact_sparse(const ReportProgress& report) {
   const Sectors disk_end = Sectors::floor(virtual_size_);
-  OBD_TRY_ASSIGN(const auto unnamed, unnamed_blocks(*data_, index_, disk_end));
+  OBD_TRY_ASSIGN(const auto unnamed, unnamed_blocks(*data_, index_at_rest(), disk_end));
   OBD_TRY_ASSIGN(const FileInfo before, data_->info());
   const uint64_t end = lsmt::kHeaderSize + virtual_size_;
   Compaction done;
@@ -257,9 +260,10 @@ Result<WritableLayer::Compaction> WritableLayer::compact_sparse(const ReportProg
     OBD_TRY(data_->truncate(end));
     data_dirty_ = true;
   }
-  const uint64_t records = log_->position().records;
-  OBD_TRY(replace_log(header_, index_));
-  done.log_freed = (records - std::min(records, log_->position().records)) * lsmt::kEntrySize;
+  const uint64_t records = log_at_rest()->position().records;
+  OBD_TRY(replace_log(header_, index_at_rest()));
+  done.log_freed =
+      (records - std::min(records, log_at_rest()->position().records)) * lsmt::kEntrySize;
   end_session();
   return done;
 }

@@ -19,7 +19,6 @@
 // either.
 
 #include <array>
-#include <mutex>
 
 #include "core/format/log_marker.h"
 #include "core/layer/writable_layer.h"
@@ -206,7 +205,10 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   bounds.sparse = kind_ == UpperKind::sparse;
   bounds.data_size = data_info.size;
   bounds.disk_end = Sectors::floor(virtual_size_);
-  OBD_TRY(replay_log(*log_file, bounds, scan_, index_));
+  {
+    const WriterLock index_lock(index_mutex_);
+    OBD_TRY(replay_log(*log_file, bounds, scan_, index_));
+  }
   if (index_info_.size == lsmt::kHeaderSize) {
     if (kind_ == UpperKind::append && data_info.size > lsmt::kHeaderSize) {
       scan_.losses.push_back(fmt::format(
@@ -230,6 +232,7 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   // What a killed process wrote may still be in the page cache only.
   data_dirty_ = !scan_.clean;
   pending_update_ = scan_.pending_update;
+  const MutexLock log_lock(log_mutex_);
   log_ = std::make_unique<IndexLog>(std::move(log_file), end);
   return {};
 }
@@ -261,6 +264,7 @@ Result<void> WritableLayer::adopt_allocated_ranges() {
     Sectors from = Sectors::floor(run->offset) - lsmt::kFirstDataSector;
     const Sectors to =
         std::min(Sectors::ceil(run->offset + run->length) - lsmt::kFirstDataSector, disk_end);
+    const WriterLock index_lock(index_mutex_);
     while (from < to) {
       const Sectors part = std::min(lsmt::kMaxAlignedLength, to - from);
       index_.reserve(1);
@@ -293,7 +297,7 @@ Result<bool> WritableLayer::ends_in_own_trailer() const {
 
 Result<void> WritableLayer::ensure_session() {
   if (session_ready_) return {};
-  const std::lock_guard lock(session_mutex_);
+  const MutexLock lock(session_mutex_);
   if (session_ready_) return {};
   OBD_TRY(begin_session());
   session_ready_ = true;
@@ -306,7 +310,7 @@ Result<void> WritableLayer::begin_session() {
     OBD_TRY(rewrite_log());
   }
   if (!scan_.session_open) {
-    const std::lock_guard log_lock(log_mutex_);
+    const MutexLock log_lock(log_mutex_);
     OBD_TRY(log_->append_session(boot_hash_));
     scan_.session_open = true;
     settled_ = false;  // a flush before the first change may have settled what was there
@@ -327,9 +331,9 @@ Result<void> WritableLayer::settle() {
   data_dirty_ = true;
   OBD_TRY(sync_data());
   auto settle_log = [&]() -> Result<void> {
-    if (log_) {
+    if (IndexLog* const log = log_at_rest()) {
       ++syncs_;
-      OBD_TRY(log_->sync());
+      OBD_TRY(log->sync());
     }
     return fs_.sync_directory(directory_of(index_path_));
   };
@@ -353,7 +357,7 @@ Result<void> WritableLayer::mend_data_file() {
   return {};
 }
 
-Result<void> WritableLayer::rewrite_log() { return replace_log(header_, index_); }
+Result<void> WritableLayer::rewrite_log() { return replace_log(header_, index_at_rest()); }
 
 Result<void> WritableLayer::replace_log(const lsmt::Header& header, const LiveIndex& index) {
   OBD_TRY(sync_data());
@@ -363,7 +367,7 @@ Result<void> WritableLayer::replace_log(const lsmt::Header& header, const LiveIn
   // From here on either log may be the one that a crash leaves, so a failure ends writing.
   auto installed = IndexLog::install(fs_, index_path_, std::move(*draft));
   if (!installed) return give_up(std::move(installed).error(), false);
-  const std::lock_guard log_lock(log_mutex_);
+  const MutexLock log_lock(log_mutex_);
   const uint64_t changes_so_far = changes();
   log_ = std::move(*installed);
   changes_before_log_ = changes_so_far - log_->position().changes;

@@ -40,8 +40,6 @@
 
 #include <algorithm>
 #include <array>
-#include <mutex>
-#include <shared_mutex>
 #include <utility>
 #include <vector>
 
@@ -69,14 +67,15 @@ Result<void> WritableLayer::track_space() {
   if (!options_.reclaim) return {};
   OBD_TRY_ASSIGN(const FileInfo info, data_->info());
   space_.reset(Sectors::floor(align_up(std::max(info.size, lsmt::kHeaderSize), kBlockSize)));
-  live_bytes_ = index_.data_sectors().bytes();
+  const LiveIndex& index = index_at_rest();
+  live_bytes_ = index.data_sectors().bytes();
   survey_from_ = Sectors();
   // Where another writer's records name the same bytes twice, nothing is reclaimed: overwriting one
   // does not kill what the other names.
   (void)space_.track(options_.region_blocks, info.allocated, [&](const AppendSpace::AddLive& add) {
     std::array<Extent, 256> found;
     for (Sectors from;;) {
-      const size_t count = index_.find(from, lsmt::kAddressableEnd, found);
+      const size_t count = index.find(from, lsmt::kAddressableEnd, found);
       for (const Extent& extent : std::span(found).first(count)) {
         if (extent.kind == ExtentKind::data) add(extent.physical, extent.physical + extent.length);
       }
@@ -92,17 +91,18 @@ Result<bool> WritableLayer::may_reclaim() const {
   if (!session_ready_) return false;
   if (kind_ == UpperKind::append && !space_.is_tracking()) return false;
   OBD_TRY_ASSIGN(const FileInfo data, data_->info());
+  const MutexLock log_lock(log_mutex_);
   OBD_TRY_ASSIGN(const FileInfo index, log_->file().info());
   return data.links == 1 && index.links == 1;
 }
 
 uint64_t WritableLayer::index_extents() const {
-  const std::shared_lock index_lock(index_mutex_);
+  const ReaderLock index_lock(index_mutex_);
   return index_.extent_count();
 }
 
 bool WritableLayer::begin_ripening() {
-  const std::lock_guard log_lock(log_mutex_);
+  const MutexLock log_lock(log_mutex_);
   ripening_changes_ = changes();
   return space_.begin_ripening();
 }
@@ -169,7 +169,7 @@ Result<uint64_t> WritableLayer::clean(uint64_t most) {
   for (Sectors from;;) {
     size_t count = 0;
     {
-      const std::shared_lock index_lock(index_mutex_);
+      const ReaderLock index_lock(index_mutex_);
       count = index_.find(from, lsmt::kAddressableEnd, found);
     }
     for (const Extent& extent : std::span(found).first(count)) {
@@ -236,7 +236,7 @@ Result<void> WritableLayer::move_parts(std::span<Part> parts, std::vector<std::b
 
 // Lets the index name the copies, as far as it names the originals still.
 Result<void> WritableLayer::record_moves(std::span<const Part> parts) {
-  const std::lock_guard log_lock(log_mutex_);
+  const MutexLock log_lock(log_mutex_);
   OBD_TRY(check_usable());
   std::vector<lsmt::Entry> entries;
   std::vector<SectorRange> unused;
@@ -252,7 +252,7 @@ Result<void> WritableLayer::record_moves(std::span<const Part> parts) {
     for (Sectors from = part.logical; from < end;) {
       size_t count = 0;
       {
-        const std::shared_lock index_lock(index_mutex_);
+        const ReaderLock index_lock(index_mutex_);
         count = index_.find(from, end, found);
       }
       for (const Extent& extent : std::span(found).first(count)) {
@@ -267,13 +267,13 @@ Result<void> WritableLayer::record_moves(std::span<const Part> parts) {
     unused_until(end);
   }
   {
-    const std::unique_lock index_lock(index_mutex_);
+    const WriterLock index_lock(index_mutex_);
     index_.reserve(entries.size());
   }
   OBD_TRY(log_->append(entries));
   log_bytes_ += entries.size() * lsmt::kEntrySize;
   {
-    const std::unique_lock index_lock(index_mutex_);
+    const WriterLock index_lock(index_mutex_);
     for (const lsmt::Entry& entry : entries) {
       put({entry.offset, entry.length, entry.physical, ExtentKind::data, kUpperLayer});
     }
@@ -286,8 +286,8 @@ Result<void> WritableLayer::checkpoint_log(uint64_t small) {
   OBD_TRY(check_usable());
   IndexLog::Position begin;
   {
-    const std::lock_guard log_lock(log_mutex_);
-    const std::shared_lock index_lock(index_mutex_);
+    const MutexLock log_lock(log_mutex_);
+    const ReaderLock index_lock(index_mutex_);
     begin = log_->position();
     const uint64_t live = index_.extent_count();
     if (begin.records <= small || begin.records - std::min(begin.records, live) <= live) {
@@ -319,7 +319,7 @@ Result<void> WritableLayer::draft_log(IndexLog& draft) {
   for (Sectors from;;) {
     size_t count = 0;
     {
-      const std::shared_lock index_lock(index_mutex_);
+      const ReaderLock index_lock(index_mutex_);
       count = index_.find(from, lsmt::kAddressableEnd, found);
     }
     entries.clear();
@@ -331,13 +331,14 @@ Result<void> WritableLayer::draft_log(IndexLog& draft) {
 }
 
 // Appends the mappings among the log's records [from, to) to the draft.
-Result<void> WritableLayer::append_from_log(IndexLog& draft, uint64_t& from, uint64_t to) {
+Result<void> WritableLayer::append_from_log(const File& log, IndexLog& draft, uint64_t& from,
+                                            uint64_t to) {
   std::vector<std::byte> bytes;
   std::vector<lsmt::Entry> entries;
   while (from < to) {
     const size_t count = static_cast<size_t>(std::min<uint64_t>(kRecordsPerCopy, to - from));
     bytes.resize(count * lsmt::kEntrySize);
-    OBD_TRY(read_exactly(log_->file(), bytes, lsmt::kHeaderSize + from * lsmt::kEntrySize));
+    OBD_TRY(read_exactly(log, bytes, lsmt::kHeaderSize + from * lsmt::kEntrySize));
     entries.clear();
     for (size_t i = 0; i < count; ++i) {
       const std::span<const std::byte, lsmt::kEntrySize> record(&bytes[i * lsmt::kEntrySize],
@@ -351,7 +352,7 @@ Result<void> WritableLayer::append_from_log(IndexLog& draft, uint64_t& from, uin
   return {};
 }
 
-// Whether the log's name still leads to the log that takes the changes. Under log_mutex_.
+// Whether the log's name still leads to the log that takes the changes.
 bool WritableLayer::is_log_in_place() const {
   const auto named = fs_.open(index_path_, Access::read_only);
   if (!named) return false;
@@ -365,20 +366,22 @@ Result<void> WritableLayer::switch_log(IndexLog::Draft& draft, uint64_t& copied)
   OBD_TRY(check_usable());
   IndexLog& log = *draft.log;
   uint64_t covered_records = 0, covered_changes = 0;
+  const File* old = nullptr;  // stays until this round replaces it
   {
-    const std::lock_guard log_lock(log_mutex_);
+    const MutexLock log_lock(log_mutex_);
+    old = &log_->file();
     covered_records = log_->position().records;
     covered_changes = changes();
   }
   OBD_TRY(sync_data());
-  OBD_TRY(append_from_log(log, copied, covered_records));
+  OBD_TRY(append_from_log(*old, log, copied, covered_records));
   const IndexLog::Position covered = log.position();
   OBD_TRY(log.append_marker(lsmt::MarkerKind::commit, covered));
   ++syncs_;
   OBD_TRY(log.sync());
   {
-    const std::lock_guard log_lock(log_mutex_);
-    OBD_TRY(append_from_log(log, copied, log_->position().records));
+    const MutexLock log_lock(log_mutex_);
+    OBD_TRY(append_from_log(*old, log, copied, log_->position().records));
     if (auto renamed = fs_.rename(draft.temporary_path, index_path_); !renamed) {
       if (is_log_in_place()) return renamed;
       // Changes that went to a log without a name would be lost with this process.

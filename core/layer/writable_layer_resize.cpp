@@ -13,7 +13,6 @@
 // After 2 it is the new size: opening goes by the log, and the next session mends the data file.
 
 #include <array>
-#include <mutex>
 
 #include "core/layer/writable_layer.h"
 
@@ -68,10 +67,11 @@ Result<void> WritableLayer::resize(uint64_t size, std::span<const SectorRange> h
 
   lsmt::Header header = header_;
   header.virtual_size = size;
-  LiveIndex next = resized(index_, std::min(Sectors::floor(size), lsmt::kAddressableEnd), hidden);
+  LiveIndex next =
+      resized(index_at_rest(), std::min(Sectors::floor(size), lsmt::kAddressableEnd), hidden);
   OBD_TRY(replace_log(header, next));
   {
-    const std::unique_lock index_lock(index_mutex_);
+    const WriterLock index_lock(index_mutex_);
     index_ = std::move(next);
   }
   header_ = header;

@@ -8,10 +8,8 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <condition_variable>
 #include <cstring>
 #include <list>
-#include <mutex>
 #include <new>
 #include <optional>
 #include <unordered_map>
@@ -49,27 +47,28 @@ std::unexpected<Error> out_of_memory() {
 }
 
 struct Load {
-  std::condition_variable done;
+  Condition done;
   std::optional<Result<BlockCache::Block>> outcome;  // under the shard's mutex
 };
 
 }  // namespace
 
 struct alignas(64) BlockCache::Shard {
-  mutable std::mutex mutex;
-  std::list<Entry> by_use;  // the most recently used first
-  std::unordered_map<Key, std::list<Entry>::iterator, Hash> entries;
-  std::unordered_map<Key, std::shared_ptr<Load>, Hash> loads;
-  uint64_t bytes = 0;
+  mutable Mutex mutex;
+  std::list<Entry> by_use OBD_GUARDED_BY(mutex);  // the most recently used first
+  std::unordered_map<Key, std::list<Entry>::iterator, Hash> entries OBD_GUARDED_BY(mutex);
+  std::unordered_map<Key, std::shared_ptr<Load>, Hash> loads OBD_GUARDED_BY(mutex);
+  uint64_t bytes OBD_GUARDED_BY(mutex) = 0;
 
-  Block find(const Key& key) {
+  Block find(const Key& key) OBD_REQUIRES(mutex) {
     const auto found = entries.find(key);
     if (found == entries.end()) return nullptr;
     by_use.splice(by_use.begin(), by_use, found->second);
     return found->second->block;
   }
 
-  void insert(const Key& key, const Block& block, uint64_t cost, uint64_t capacity) {
+  void insert(const Key& key, const Block& block, uint64_t cost, uint64_t capacity)
+      OBD_REQUIRES(mutex) {
     if (cost > capacity) return;
     while (bytes > capacity - cost) {
       bytes -= by_use.back().cost;
@@ -108,7 +107,7 @@ BlockCache::Shard& BlockCache::shard_of(const Key& key) const {
 BlockCache::Block BlockCache::find(const Key& key) {
   if (!keeps_blocks()) return nullptr;
   Shard& shard = shard_of(key);
-  const std::lock_guard guard(shard.mutex);
+  const MutexLock guard(shard.mutex);
   Block block = shard.find(key);
   if (block) hits_.fetch_add(1, std::memory_order_relaxed);
   return block;
@@ -131,7 +130,7 @@ Result<BlockCache::Block> BlockCache::load(const Key& key, size_t size, const Fi
   Shard& shard = shard_of(key);
   std::shared_ptr<Load> mine;
   {
-    std::unique_lock lock(shard.mutex);
+    MutexLock lock(shard.mutex);
     if (Block block = shard.find(key)) {
       hits_.fetch_add(1, std::memory_order_relaxed);
       return block;
@@ -146,7 +145,7 @@ Result<BlockCache::Block> BlockCache::load(const Key& key, size_t size, const Fi
     shard.loads.emplace(key, mine);
   }
   Result<Block> outcome = fill_block(size, fill);
-  const std::lock_guard guard(shard.mutex);
+  const MutexLock guard(shard.mutex);
   // Nothing here may throw before those who wait have their outcome: it is moved, not copied.
   mine->outcome.emplace(std::move(outcome));
   mine->done.notify_all();
@@ -160,7 +159,7 @@ Result<BlockCache::Block> BlockCache::load(const Key& key, size_t size, const Fi
 BlockCache::Stats BlockCache::stats() const {
   Stats stats{.hits = hits_, .misses = misses_};
   for (size_t i = 0; i < shard_count_; ++i) {
-    const std::lock_guard guard(shards_[i].mutex);
+    const MutexLock guard(shards_[i].mutex);
     stats.bytes += shards_[i].bytes;
   }
   return stats;

@@ -80,7 +80,7 @@ void BlockCompressor::start_threads(unsigned count) {
 
 BlockCompressor::~BlockCompressor() {
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     stopping_ = true;
   }
   work_to_do_.notify_all();
@@ -88,9 +88,12 @@ BlockCompressor::~BlockCompressor() {
 }
 
 void BlockCompressor::work(Compressor compressor) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   for (;;) {
-    work_to_do_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+    work_to_do_.wait(lock, [&] {
+      mutex_.assert_held();
+      return stopping_ || !waiting_.empty();
+    });
     if (stopping_) return;
     Batch* const batch = waiting_.front();
     waiting_.pop_front();
@@ -131,7 +134,7 @@ Result<void> BlockCompressor::submit() {
     return hand_over_oldest();
   }
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     waiting_.push_back(batch);
   }
   work_to_do_.notify_one();
@@ -141,7 +144,7 @@ Result<void> BlockCompressor::submit() {
 Result<void> BlockCompressor::hand_over_oldest() {
   Batch& batch = *in_flight_.front();
   {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     batch_done_.wait(lock, [&] { return batch.done; });
   }
   OBD_TRY(batch.outcome);

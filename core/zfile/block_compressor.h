@@ -10,17 +10,16 @@
 
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <thread>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "core/base/result.h"
 #include "core/zfile/codec.h"
 
@@ -72,11 +71,11 @@ class BlockCompressor {
   std::deque<std::unique_ptr<Batch>> in_flight_;  // in the order of the content
   std::vector<std::unique_ptr<Batch>> spare_;
 
-  std::mutex mutex_;
-  std::condition_variable work_to_do_;
-  std::condition_variable batch_done_;
-  std::deque<Batch*> waiting_;  // under mutex_, as is Batch::done
-  bool stopping_ = false;       // under mutex_
+  Mutex mutex_;
+  Condition work_to_do_;
+  Condition batch_done_;
+  std::deque<Batch*> waiting_ OBD_GUARDED_BY(mutex_);  // as is Batch::done
+  bool stopping_ OBD_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 

@@ -10,11 +10,11 @@
 
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "core/zfile/codec.h"
 
 namespace obd {
@@ -54,7 +54,7 @@ class WorkspacePool {
 
   Lease take() {
     {
-      const std::lock_guard guard(mutex_);
+      const MutexLock guard(mutex_);
       if (!idle_.empty()) {
         std::unique_ptr<Workspace> workspace = std::move(idle_.back());
         idle_.pop_back();
@@ -69,12 +69,12 @@ class WorkspacePool {
   static constexpr size_t kMaxIdle = 16;
 
   void give_back(std::unique_ptr<Workspace> workspace) {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     if (idle_.size() < kMaxIdle) idle_.push_back(std::move(workspace));
   }
 
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Workspace>> idle_;
+  Mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> idle_ OBD_GUARDED_BY(mutex_);
 };
 
 }  // namespace obd

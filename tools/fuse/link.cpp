@@ -42,7 +42,10 @@ Result<std::unique_ptr<Link>> Link::open(Options options) {
     OBD_TRY_ASSIGN(Descriptor wake, make_event());
     link->seats_.push_back({.wake = std::move(wake), .fresh = {}});
   }
-  link->hand_out(std::move(connections));
+  {
+    const MutexLock lock(link->mutex_);
+    link->hand_out(std::move(connections));
+  }
   return link;
 }
 
@@ -102,14 +105,14 @@ void Link::set_phase(Phase phase) {
 Link::View Link::look(unsigned seat) {
   eventfd_t count = 0;
   static_cast<void>(::eventfd_read(seats_[seat].wake.get(), &count));
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   View view{.phase = phase_, .resend = resend_, .fresh = std::move(seats_[seat].fresh)};
   seats_[seat].fresh.reset();
   return view;
 }
 
 void Link::release(unsigned seat) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   seats_[seat].holding = false;
   if (phase_ == Phase::serving) {
     lost_at_ = Clock::now();
@@ -125,7 +128,7 @@ void Link::release(unsigned seat) {
 }
 
 void Link::stop() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (phase_ == Phase::stopped) return;
   set_phase(Phase::stopped);
   raise_event(stopped_);
@@ -135,7 +138,7 @@ void Link::stop() {
 
 // Gives up when it is time to. False when the link is stopped.
 bool Link::check_patience() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (phase_ == Phase::down && options_.give_up_after &&
       Clock::now() - lost_at_ >= *options_.give_up_after) {
     say("{}: no server for {} seconds: requests fail until there is one", options_.address.text(),
@@ -147,19 +150,23 @@ bool Link::check_patience() {
 
 bool Link::pause() {
   {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, kRetry, [&] { return phase_ == Phase::stopped; });
+    MutexLock lock(mutex_);
+    changed_.wait_for(lock, kRetry, [&] {
+      mutex_.assert_held();
+      return phase_ == Phase::stopped;
+    });
   }
   return check_patience();
 }
 
 bool Link::wait_for_release() {
   const auto is_over = [&] {
+    mutex_.assert_held();
     return phase_ == Phase::stopped ||
            std::ranges::none_of(seats_, [](const Seat& seat) { return seat.holding; });
   };
   do {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     if (changed_.wait_for(lock, kRetry, is_over)) return phase_ != Phase::stopped;
   } while (check_patience());
   return false;
@@ -192,7 +199,7 @@ bool Link::reconnect() {
   do {
     auto connections = connect_all([&] { return check_patience(); });
     if (connections) {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       if (phase_ == Phase::stopped) return false;
       hand_out(std::move(*connections));
       say("{}: connected again after {:.1f} seconds", options_.address.text(),
@@ -209,8 +216,11 @@ bool Link::reconnect() {
 
 void Link::keep() {
   do {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return phase_ != Phase::serving; });
+    MutexLock lock(mutex_);
+    changed_.wait(lock, [&] {
+      mutex_.assert_held();
+      return phase_ != Phase::serving;
+    });
     if (phase_ == Phase::stopped) return;
     lock.unlock();
     say("{}: lost the connection to the server{}", options_.address.text(),

@@ -25,13 +25,12 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "core/base/result.h"
 #include "tools/fuse/connection.h"
 
@@ -95,8 +94,8 @@ class Link {
 
   explicit Link(Options options);
   Result<std::vector<Connection>> connect_all(const std::function<bool()>& keep_trying);
-  void hand_out(std::vector<Connection> connections);
-  void set_phase(Phase phase);
+  void hand_out(std::vector<Connection> connections) OBD_REQUIRES(mutex_);
+  void set_phase(Phase phase) OBD_REQUIRES(mutex_);
   bool check_patience();
   bool pause();
   bool wait_for_release();
@@ -108,11 +107,11 @@ class Link {
   Export export_;
   Descriptor stopped_;
 
-  std::mutex mutex_;  // guards what follows
-  std::condition_variable changed_;
-  Phase phase_ = Phase::serving;
-  std::vector<Seat> seats_;  // the wake fds never change
-  Clock::time_point lost_at_;
+  Mutex mutex_;
+  Condition changed_;
+  Phase phase_ OBD_GUARDED_BY(mutex_) = Phase::serving;
+  std::vector<Seat> seats_;  // what they hold: under mutex_; the wake fds never change
+  Clock::time_point lost_at_ OBD_GUARDED_BY(mutex_);
 
   // Of the server that the connections are or were to; changes only while no worker has one.
   bool resend_ = false;
