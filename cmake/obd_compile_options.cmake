@@ -11,6 +11,9 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 
 add_compile_options(-Wall -Wextra -Wshadow -Wconversion)
+# Backtraces and profiles want lines; what only a debugger wants takes a fifth of the build's time.
+add_compile_options($<$<CONFIG:RelWithDebInfo>:-g1>)
+
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   # core/base/thread_annotations.h; beta: the order of locks.
   add_compile_options(-Wthread-safety -Wthread-safety-beta)
@@ -31,6 +34,6 @@ if(OBD_FUZZ)
 endif()
 if(sanitizers)
   add_compile_options(
-    -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    -g1 -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${sanitizers})
 endif()

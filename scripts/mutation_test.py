@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """Takes the syncs and orderings of the engine away, one at a time, and sees that the tests notice.
 
-Usage: scripts/mutation_test.py [--list] [NAME...]
+Usage: scripts/mutation_test.py [--list | --check] [NAME...]
 
 Copies the tree to build/mutants, builds it, and then for each mutation: changes one place, builds
-crash_test and property_test, runs them, and puts the place back. A mutation that no test notices is
+crash_test, property_test and unit_tests, runs them, and puts the place back. A mutation that no test notices is
 a hole in the tests. Exit status 0 when all were noticed, else 1. About a minute each; names choose some.
 """
 
@@ -17,7 +17,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TREE = ROOT / "build" / "mutants"
-TESTS = ("crash_test", "property_test")
+TESTS = ("crash_test", "property_test", "unit_tests")
 MOST_SECONDS = 300  # of one test program; one that hangs has noticed, too
 
 LAYER = "core/layer/writable_layer.cpp"
@@ -47,16 +47,17 @@ MUTATIONS = [
      "  OBD_TRY(sync_data());\n  if (covered.changes == stable_.changes",
      "  if (covered.changes == stable_.changes"),
     ("flush: no sync of the log", LAYER,
-     "  if (auto synced = log_->sync(); !synced) return give_up",
+     "  if (auto synced = log->sync(); !synced) return give_up",
      "  if (Result<void> synced; !synced) return give_up"),
     ("flush: no marker", LAYER,
-     "    OBD_TRY(log_->append_marker(kind, covered));\n", ""),
+     "    OBD_TRY(log_->append_marker(kind, covered));\n    log = log_.get();\n",
+     "    log = log_.get();\n"),
     ("flush: marker before the data is synced", LAYER,
      "  OBD_TRY(sync_data());\n  if (covered.changes == stable_.changes && kind == "
-     "lsmt::MarkerKind::commit) return {};\n  {\n    const std::lock_guard log_lock(log_mutex_);\n"
-     "    OBD_TRY(log_->append_marker(kind, covered));\n  }\n",
-     "  {\n    const std::lock_guard log_lock(log_mutex_);\n"
-     "    OBD_TRY(log_->append_marker(kind, covered));\n  }\n  OBD_TRY(sync_data());\n"),
+     "lsmt::MarkerKind::commit) return {};\n  IndexLog* log = nullptr;  // stays: only a round replaces it\n  {\n    const MutexLock log_lock(log_mutex_);\n"
+     "    OBD_TRY(log_->append_marker(kind, covered));\n    log = log_.get();\n  }\n",
+     "  IndexLog* log = nullptr;\n  {\n    const MutexLock log_lock(log_mutex_);\n"
+     "    OBD_TRY(log_->append_marker(kind, covered));\n    log = log_.get();\n  }\n  OBD_TRY(sync_data());\n"),
     ("flush: marker covers what came during the sync", LAYER,
      "    OBD_TRY(log_->append_marker(kind, covered));\n",
      "    covered = log_->position();\n    OBD_TRY(log_->append_marker(kind, covered));\n"),
@@ -68,7 +69,7 @@ MUTATIONS = [
     ("session: data is not settled", OPEN,
      "  data_dirty_ = true;\n  OBD_TRY(sync_data());\n  auto settle_log",
      "  auto settle_log"),
-    ("session: log is not settled", OPEN, "      OBD_TRY(log_->sync());\n", ""),
+    ("session: log is not settled", OPEN, "      OBD_TRY(log->sync());\n", ""),
     ("session: folder is not settled", OPEN,
      "    return fs_.sync_directory(directory_of(index_path_));\n  };\n  if (auto settled",
      "    return {};\n  };\n  if (auto settled"),
@@ -83,8 +84,8 @@ MUTATIONS = [
     ("compact: not flushed before", COMPACT,
      "  OBD_TRY(flush());\n  data_dirty_ = true;\n  OBD_TRY(copy_moves", "  OBD_TRY(copy_moves"),
     ("compact: cut before the new log", COMPACT,
-     "  const uint64_t records = log_->position().records;\n  OBD_TRY(replace_log(header_, next));\n  {\n",
-     "  const uint64_t records = log_->position().records;\n"
+     "  const uint64_t records = log_at_rest()->position().records;\n  OBD_TRY(replace_log(header_, next));\n  {\n",
+     "  const uint64_t records = log_at_rest()->position().records;\n"
      "  OBD_TRY(data_->truncate(plan.end.bytes()));\n  OBD_TRY(replace_log(header_, next));\n  {\n"),
     # --- seal ---
     ("seal: trailer before the index is synced", LAYER,
@@ -98,7 +99,7 @@ MUTATIONS = [
      "  if (urgent && !layer_.dead_is_stable()) OBD_TRY(layer_.flush());\n"
      "  if (!layer_.dead_is_stable()) return {};\n", "  (void)urgent;\n"),
     ("reclaim: readers are not waited for", RECLAIMER,
-     "    const std::unique_lock layout(layout_);\n  }\n  layer_.end_ripening();",
+     "    const WriterLock layout(layout_);\n  }\n  layer_.end_ripening();",
      "  }\n  layer_.end_ripening();"),
     ("reclaim: what dies while it ripens is free with the rest", RECLAIMER,
      "  layer_.end_ripening();\n", "  (void)layer_.begin_ripening();\n  layer_.end_ripening();\n"),
@@ -113,17 +114,17 @@ MUTATIONS = [
      "    OBD_TRY(give_up_if_log_broke(record_moves(parts)));\n    data_dirty_ = true;\n"
      "    return write_pending();\n"),
     ("checkpoint: data is not synced", RECLAIM,
-     "  OBD_TRY(sync_data());\n  OBD_TRY(append_from_log(log, copied, covered_records));",
-     "  OBD_TRY(append_from_log(log, copied, covered_records));"),
+     "  OBD_TRY(sync_data());\n  OBD_TRY(append_from_log(*old, log, copied, covered_records));",
+     "  OBD_TRY(append_from_log(*old, log, copied, covered_records));"),
     ("checkpoint: new log is not synced", RECLAIM,
      "  ++syncs_;\n  OBD_TRY(log.sync());\n", ""),
     ("checkpoint: folder is not synced", RECLAIM,
      "  if (auto synced = fs_.sync_directory(directory_of(index_path_)); !synced) {",
      "  if (Result<void> synced; !synced) {"),
     ("checkpoint: what came during the look is missing", RECLAIM,
-     "  OBD_TRY(append_from_log(log, copied, covered_records));\n", "  copied = covered_records;\n"),
+     "  OBD_TRY(append_from_log(*old, log, copied, covered_records));\n", "  copied = covered_records;\n"),
     ("checkpoint: what came during the sync is missing", RECLAIM,
-     "    OBD_TRY(append_from_log(log, copied, log_->position().records));\n", ""),
+     "    OBD_TRY(append_from_log(*old, log, copied, log_->position().records));\n", ""),
     ("checkpoint: no session", RECLAIM,
      "  OBD_TRY(draft.append_session(boot_hash_));\n", ""),
     ("punch: of zeros that are not stable", "core/layer/stale_ranges.cpp",
@@ -170,11 +171,22 @@ def noticed_by():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--list", action="store_true", help="print the mutations' names")
+    parser.add_argument("--check", action="store_true", help="only see that each place is there, once")
     parser.add_argument("names", nargs="*", help="only mutations whose name contains one of these")
     options = parser.parse_args()
     chosen = [m for m in MUTATIONS if not options.names or any(n in m[0] for n in options.names)]
     if options.list:
         print("\n".join(m[0] for m in chosen))
+        return 0
+
+    misplaced = [
+        f"{name}: {file} has its place {count} times"
+        for name, file, old, _ in chosen
+        if (count := (ROOT / file).read_text().count(old)) != 1
+    ]
+    if misplaced:
+        sys.exit("mutation_test.py: " + "\nmutation_test.py: ".join(misplaced))
+    if options.check:
         return 0
 
     shutil.rmtree(TREE, ignore_errors=True)
@@ -191,8 +203,6 @@ def main():
     for name, file, old, new in chosen:
         path = TREE / file
         text = path.read_text()
-        if text.count(old) != 1:
-            sys.exit(f"mutation_test.py: {name}: {file} has its place {text.count(old)} times")
         path.write_text(text.replace(old, new))
         begin = time.monotonic()
         built, output = build()

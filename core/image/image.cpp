@@ -265,6 +265,11 @@ Result<void> Image::reclaim_now() {
   return reclaimer_->run_to_the_end(kMostReclaimNow);
 }
 
+Result<void> Image::reclaim_step() {
+  OBD_TRY(check_writable());
+  return reclaimer_->run_once();
+}
+
 Result<WritableLayer::Compaction> Image::compact_upper(const ReportProgress& report) {
   OBD_TRY(check_writable());
   const MutexLock paused(reclaimer_->round_mutex());

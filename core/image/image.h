@@ -165,6 +165,8 @@ class Image {
   void start_reclaim();
   // Gives back now what can be given back. OpenOptions::reclaim says so.
   Result<void> reclaim_now();
+  // Makes one step of what the background does while changes go on: so that tests need no thread.
+  Result<void> reclaim_step();
 
   // As WritableLayer::compact(). Nobody else reads or writes meanwhile. The image is writable.
   Result<WritableLayer::Compaction> compact_upper(const ReportProgress& report);

@@ -155,6 +155,11 @@ Result<void> SpaceReclaimer::run_to_the_end(milliseconds most) {
   return {};
 }
 
+Result<void> SpaceReclaimer::run_once() {
+  OBD_TRY(round(Mood::busy));
+  return {};
+}
+
 // True when there is more to do at once.
 Result<bool> SpaceReclaimer::round(Mood mood) {
   uint64_t before = 0;

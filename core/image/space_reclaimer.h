@@ -56,6 +56,9 @@ class SpaceReclaimer {
   // the layout lock.
   Result<void> run_to_the_end(std::chrono::milliseconds most);
 
+  // One round as the background makes it while changes go on: flushes only what it must.
+  Result<void> run_once();
+
   // Nothing is reclaimed while this is held: for whatever moves or cuts data itself. Taken before
   // the layout lock.
   [[nodiscard]] Mutex& round_mutex() OBD_RETURN_CAPABILITY(round_mutex_) { return round_mutex_; }

@@ -69,6 +69,7 @@ void short_session(ModelledImage& image, Random& random) {
   for (uint64_t operations = random.below(8); operations > 0; --operations) {
     random_operation(image, random);
     if (random.percent(15)) expect_ok(image.reclaim_now());
+    if (random.percent(15)) expect_ok(image.reclaim_step());
   }
   if (random.percent(40)) expect_ok(image.close());
 }
@@ -81,7 +82,10 @@ void run_stripes(ModelledImage& image, Random& random, bool reclaims) {
   for (uint64_t& seed : seeds) seed = random.next();
   run_threads(kThreads + (reclaims ? 1 : 0), [&](size_t thread) {
     if (thread == kThreads) {
-      for (int i = 0; i < 6; ++i) expect_ok(image.reclaim_now());
+      for (int i = 0; i < 6; ++i) {
+        expect_ok(image.reclaim_step());
+        expect_ok(image.reclaim_now());
+      }
       return;
     }
     Random mine(seeds[thread]);
@@ -122,6 +126,7 @@ void reclaiming_session(ModelledImage& image, Random& random) {
   for (uint64_t i = 0; i < operations; ++i) {
     random_operation(image, random);
     if (random.percent(12)) expect_ok(image.reclaim_now());
+    if (random.percent(25)) expect_ok(image.reclaim_step());
     if (random.percent(2)) {
       expect_ok(image.close());
       expect_ok(image.open());

@@ -22,6 +22,13 @@ Result<void> ModelledImage::reclaim_now() {
   return {};
 }
 
+Result<void> ModelledImage::reclaim_step() {
+  fs_.mark("reclaim step begins");
+  OBD_TRY(image_->reclaim_step());
+  fs_.mark("reclaim step done");
+  return {};
+}
+
 Result<void> ModelledImage::close() {
   const size_t begun = fs_.mark("close begins");
   OBD_TRY(image_->close());

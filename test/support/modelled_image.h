@@ -43,6 +43,8 @@ class ModelledImage {
   Result<void> flush();
   // Promises nothing.
   Result<void> reclaim_now();
+  // The same of Image::reclaim_step().
+  Result<void> reclaim_step();
 
   Result<std::vector<std::byte>> read_all();
 
