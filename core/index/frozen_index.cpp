@@ -1,4 +1,7 @@
-// The frozen index: three-word rows in order of their first sector, searched by bisection.
+// The frozen index: three-word rows in order of their first sector, and a table that leads to the
+// few rows among which a sector is to be found by bisection. The table has about as many parts as
+// there are rows, so on a disk that is written all over a part holds one or two; the worst case,
+// all rows but one in one part, is a bisection of all.
 //
 // merge() folds neighbouring layers in pairs, then the results in pairs, and so on: each round is
 // linear in all extents together, and the number of rounds is the logarithm of the number of
@@ -8,6 +11,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <limits>
 #include <utility>
 
 #include "core/format/lsmt.h"
@@ -73,8 +77,7 @@ FrozenIndex FrozenIndex::merge(std::vector<Extents> layers, Sectors disk_end) {
 
 // Fills an empty index from sorted, disjoint extents, joining those that continue each other.
 void FrozenIndex::append_all(const Extents& extents) {
-  begins_.reserve(extents.size());
-  places_.reserve(extents.size());
+  rows_.reserve(extents.size());
   for (auto next = extents.begin(); next != extents.end();) {
     Extent joined = *next;
     for (++next; next != extents.end() && continues_in(joined, *next); ++next) {
@@ -82,54 +85,78 @@ void FrozenIndex::append_all(const Extents& extents) {
     }
     assert(joined.kind != ExtentKind::hole && joined.physical <= lsmt::kMaxPhysical);
     const bool is_zero = joined.kind == ExtentKind::zero;
-    begins_.push_back(joined.logical.count());
-    places_.push_back(
-        {.length = joined.length.count(),
-         .physical = is_zero ? 0 : joined.physical.count() & lsmt::kMaxPhysical.count(),
-         .is_zero = is_zero,
-         .layer = joined.layer});
+    rows_.push_back({.begin = joined.logical.count(),
+                     .length = joined.length.count(),
+                     .physical = is_zero ? 0 : joined.physical.count() & lsmt::kMaxPhysical.count(),
+                     .is_zero = is_zero,
+                     .layer = joined.layer});
     (is_zero ? zero_sectors_ : data_sectors_) += joined.length;
   }
-  begins_.shrink_to_fit();
-  places_.shrink_to_fit();
+  rows_.shrink_to_fit();
+  make_table();
 }
 
-Extent FrozenIndex::extent(size_t row) const {
-  const Place& place = places_[row];
-  return {Sectors(begins_[row]), Sectors(place.length), Sectors(place.physical),
-          place.is_zero ? ExtentKind::zero : ExtentKind::data,
-          static_cast<LayerNumber>(place.layer)};
+void FrozenIndex::make_table() {
+  if (rows_.empty() || rows_.size() > std::numeric_limits<uint32_t>::max()) return;
+  first_begin_ = rows_.front().begin;
+  const uint64_t sectors = rows_.back().begin - first_begin_ + 1;
+  while (sectors >> part_shift_ > rows_.size()) ++part_shift_;
+  const uint64_t parts = (sectors - 1 >> part_shift_) + 1;
+  // One more, so that each part's rows end where the next one's begin.
+  table_.reserve(parts + 1);
+  for (uint32_t row = 0; row < rows_.size(); ++row) {
+    const uint64_t part = rows_[row].begin - first_begin_ >> part_shift_;
+    while (table_.size() <= part) table_.push_back(row);
+  }
+  table_.push_back(static_cast<uint32_t>(rows_.size()));
 }
 
-// The first row that ends after `sector`, or the number of rows.
-size_t FrozenIndex::first_ending_after(Sectors sector) const {
-  const auto after = std::upper_bound(begins_.begin(), begins_.end(), sector.count());
-  const auto row = static_cast<size_t>(after - begins_.begin());
-  return row > 0 && extent(row - 1).end() > sector ? row - 1 : row;
+Extent FrozenIndex::Row::extent() const {
+  return {Sectors(begin), Sectors(length), Sectors(physical),
+          is_zero ? ExtentKind::zero : ExtentKind::data, static_cast<LayerNumber>(layer)};
+}
+
+// The first row that ends after `sector`, or the end of the rows.
+const FrozenIndex::Row* FrozenIndex::first_ending_after(uint64_t sector) const {
+  const Row* const rows = rows_.data();
+  const Row* first = rows;
+  const Row* last = rows + rows_.size();
+  if (!table_.empty()) {
+    if (sector < first_begin_) return first;
+    const uint64_t part =
+        std::min<uint64_t>(sector - first_begin_ >> part_shift_, table_.size() - 2);
+    last = rows + table_[part + 1];
+    first = rows + table_[part];
+  }
+  const Row* after = std::upper_bound(
+      first, last, sector, [](uint64_t wanted, const Row& row) { return wanted < row.begin; });
+  return after != rows && after[-1].end() > sector ? after - 1 : after;
 }
 
 size_t FrozenIndex::find(Sectors from, Sectors to, std::span<Extent> out) const {
   if (from >= to || out.empty()) return 0;
+  const Row* const end = rows_.data() + rows_.size();
   size_t found = 0;
-  for (size_t row = first_ending_after(from);
-       row < begins_.size() && begins_[row] < to.count() && found < out.size(); ++row) {
-    out[found++] = extent(row).clipped(from, to);
+  for (const Row* row = first_ending_after(from.count());
+       row != end && row->begin < to.count() && found < out.size(); ++row) {
+    out[found++] = row->extent().clipped(from, to);
   }
   return found;
 }
 
 bool FrozenIndex::reads_as_zeros(Sectors from, Sectors to) const {
   if (from >= to) return true;
-  for (size_t row = first_ending_after(from); row < begins_.size() && begins_[row] < to.count();
+  const Row* const end = rows_.data() + rows_.size();
+  for (const Row* row = first_ending_after(from.count()); row != end && row->begin < to.count();
        ++row) {
-    if (!places_[row].is_zero) return false;
+    if (!row->is_zero) return false;
   }
   return true;
 }
 
 size_t FrozenIndex::memory_bytes() const {
-  return sizeof(*this) + begins_.capacity() * sizeof(begins_[0]) +
-         places_.capacity() * sizeof(places_[0]);
+  return sizeof(*this) + rows_.capacity() * sizeof(rows_[0]) +
+         table_.capacity() * sizeof(table_[0]);
 }
 
 }  // namespace obd

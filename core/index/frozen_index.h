@@ -1,7 +1,7 @@
 // The index of the sealed layers: immutable, one sorted array merged over the whole stack.
 //
-// Lookup costs one binary search, however many layers there are. Neighbours that continue each
-// other in the same layer are one extent.
+// Lookup costs one step of a table and a short binary search, however many layers there are.
+// Neighbours that continue each other in the same layer are one extent.
 //
 // Thread-safety: immutable after construction; share freely.
 
@@ -32,26 +32,34 @@ class FrozenIndex {
   // True when no extent of kind data lies in [from, to): it reads as zeros.
   [[nodiscard]] bool reads_as_zeros(Sectors from, Sectors to) const;
 
-  [[nodiscard]] size_t extent_count() const { return begins_.size(); }
+  [[nodiscard]] size_t extent_count() const { return rows_.size(); }
   [[nodiscard]] Sectors data_sectors() const { return data_sectors_; }  // of the merged index
   [[nodiscard]] Sectors zero_sectors() const { return zero_sectors_; }
   [[nodiscard]] size_t memory_bytes() const;
 
  private:
-  struct Place {
+  struct Row {
+    uint64_t begin;
     uint64_t length;
     uint64_t physical : 55;
     uint64_t is_zero : 1;
     uint64_t layer : 8;
+
+    [[nodiscard]] uint64_t end() const { return begin + length; }
+    [[nodiscard]] Extent extent() const;
   };
 
   void append_all(const std::vector<Extent>& extents);
-  [[nodiscard]] Extent extent(size_t row) const;
-  [[nodiscard]] size_t first_ending_after(Sectors sector) const;
+  void make_table();
+  [[nodiscard]] const Row* first_ending_after(uint64_t sector) const;
 
-  // Row i is the extent that begins at sector begins_[i].
-  std::vector<uint64_t> begins_;
-  std::vector<Place> places_;
+  std::vector<Row> rows_;  // in order of their begins
+  // The sectors from first_begin_ on in equal parts of 2^part_shift_, about one for each row:
+  // table_[i] is the number of the first row that begins in part i or after it. Empty when there
+  // are no rows, or more than its numbers can count.
+  std::vector<uint32_t> table_;
+  uint64_t first_begin_ = 0;
+  unsigned part_shift_ = 0;
   Sectors data_sectors_;
   Sectors zero_sectors_;
 };

@@ -172,7 +172,8 @@ void sizes(benchmark::internal::Benchmark* benchmark) {
 
 void stacks(benchmark::internal::Benchmark* benchmark) {
   benchmark->ArgNames({"layers", "extents"});
-  for (const int64_t layers : {1, 16, 255}) benchmark->Args({layers, 1'000'000});
+  for (const int64_t extents : {1'000, 10'000, 100'000}) benchmark->Args({32, extents});
+  for (const int64_t layers : {1, 16, 32, 255}) benchmark->Args({layers, 1'000'000});
   benchmark->Args({255, 10'000'000});
 }
 
