@@ -110,6 +110,6 @@ expect_nothing_left 'a reboot'
 # end of its parent for a wish to end.
 strace --daemonize --follow-forks --output=trace --trace=clone --inject=clone:delay_exit=300000 \
   "$OBD_MOUNT" dev disk --state-dir "$state" --backend fuse >/dev/null
-expect_json <(obd_mount_admin list --json) '.[0].state == "serving"' '.[0].restarts == 0'
+expect_json <(obd_mount_admin list --json) '.[0].state == "attached"' '.[0].restarts == 0'
 obd_mount_admin umount disk
 expect_nothing_left 'a slow start'
