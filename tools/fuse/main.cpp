@@ -143,7 +143,6 @@ int parse_and_run(int argc, char** argv) {
   Arguments arguments;
   Link::Options& link = arguments.link;
   link.connections = default_connections();
-  std::vector<std::string> places;
   app.add_flag("-r,--read-only", link.read_only, "Refuse writes");
   app.add_option("--connections", link.connections,
                  fmt::format("Workers, each with a connection of its own, if the server allows "
@@ -162,11 +161,8 @@ int parse_and_run(int argc, char** argv) {
                  "Write \"ready\" and a newline to this descriptor when the disk can be used")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--socket", link.address.socket, "The Unix socket that the server listens on");
-  app.add_option("PLACES", places,
-                 "[URI] MOUNTPOINT: the server, unless --socket names it, and an empty regular "
-                 "file")
-      ->required()
-      ->expected(1, 2);
+  app.add_option("URI", link.address.uri, "The server, unless --socket names it");
+  app.add_option("MOUNTPOINT", arguments.mount_point, "An empty regular file")->required();
   const auto usage = [](const std::string& complaint) {
     fmt::print(stderr, "obd-fuse: {}\nTry 'obd-fuse --help'.\n", complaint);
     return kExitUsage;
@@ -179,12 +175,10 @@ int parse_and_run(int argc, char** argv) {
     return usage(error.what());
   }
   const bool named = !link.address.socket.empty();
-  if (named && places.size() > 1) {
-    return usage("both --socket and a URI are given: name the server once");
+  if (named == !link.address.uri.empty()) {
+    return usage(named ? "both --socket and a URI are given: name the server once"
+                       : "no server is given: use --socket or a URI");
   }
-  if (!named && places.size() < 2) return usage("no server is given: use --socket or a URI");
-  if (!named) link.address.uri = places.front();
-  arguments.mount_point = places.back();
   if (*give_up) link.give_up_after = std::chrono::duration<double>(arguments.give_up_after);
 
   avoid_waiting_for_own_disk();
