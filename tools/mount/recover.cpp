@@ -18,7 +18,7 @@ Result<int> recover_all(const std::string& state_dir) {
     const Result<std::string> done =
         state ? attach::recover(*state) : Result<std::string>(std::unexpected(state.error()));
     if (!done) {
-      fmt::print(stderr, "obd-mount: {}\n", done.error().message);
+      complain(done.error().message);
       status = kExitFailure;
     } else if (!done->empty()) {
       fmt::print("{}\n", *done);
