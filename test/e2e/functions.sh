@@ -186,7 +186,8 @@ expect_json() {
   local file=$1 text filter
   shift
   text=$(cat "$file")
-  [[ -n $text ]] && jq --exit-status . <<<"$text" >/dev/null || fail "$file is not JSON: ${text:0:300}"
+  [[ -n $text ]] || fail "$file is empty"
+  jq --exit-status . <<<"$text" >/dev/null || fail "$file is not JSON: ${text:0:300}"
   for filter in "$@"; do
     jq --exit-status "$filter" <<<"$text" >/dev/null || fail "not so: $filter in $(jq -c . <<<"$text")"
   done
