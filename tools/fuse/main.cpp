@@ -17,6 +17,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <thread>
 
 #include "tools/fuse/disk.h"
@@ -135,14 +136,23 @@ Result<void> run(const Arguments& arguments) {
   return serve(*mount, *link, arguments.ready_fd, signals);
 }
 
+// The first of two words can be left out, of which CLI11 knows no way to tell.
+struct HelpFormatter : CLI::Formatter {
+  std::string make_usage(const CLI::App* /*app*/, std::string name) const override {
+    return fmt::format("Usage: {} [OPTIONS] [URI] MOUNTPOINT\n", name);
+  }
+};
+
 int parse_and_run(int argc, char** argv) {
   CLI::App app("Shows the disk of an NBD server as a file, for a loop device to use.", "obd-fuse");
   app.set_version_flag("--version", "obd-fuse " OBD_VERSION);
+  app.formatter(std::make_shared<HelpFormatter>());
   app.get_formatter()->column_width(34);
   app.footer(kExamples);
   Arguments arguments;
   Link::Options& link = arguments.link;
   link.connections = default_connections();
+  std::vector<std::string> places;
   app.add_flag("-r,--read-only", link.read_only, "Refuse writes");
   app.add_option("--connections", link.connections,
                  fmt::format("Workers, each with a connection of its own, if the server allows "
@@ -161,8 +171,11 @@ int parse_and_run(int argc, char** argv) {
                  "Write \"ready\" and a newline to this descriptor when the disk can be used")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--socket", link.address.socket, "The Unix socket that the server listens on");
-  app.add_option("URI", link.address.uri, "The server, unless --socket names it");
-  app.add_option("MOUNTPOINT", arguments.mount_point, "An empty regular file")->required();
+  app.add_option("PLACES", places,
+                 "[URI] MOUNTPOINT: the server, unless --socket names it, and an empty regular "
+                 "file")
+      ->required()
+      ->expected(1, 2);
   const auto usage = [](const std::string& complaint) {
     fmt::print(stderr, "obd-fuse: {}\nTry 'obd-fuse --help'.\n", complaint);
     return kExitUsage;
@@ -175,10 +188,12 @@ int parse_and_run(int argc, char** argv) {
     return usage(error.what());
   }
   const bool named = !link.address.socket.empty();
-  if (named == !link.address.uri.empty()) {
-    return usage(named ? "both --socket and a URI are given: name the server once"
-                       : "no server is given: use --socket or a URI");
+  if (named && places.size() > 1) {
+    return usage("both --socket and a URI are given: name the server once");
   }
+  if (!named && places.size() < 2) return usage("no server is given: use --socket or a URI");
+  if (!named) link.address.uri = places.front();
+  arguments.mount_point = places.back();
   if (*give_up) link.give_up_after = std::chrono::duration<double>(arguments.give_up_after);
 
   avoid_waiting_for_own_disk();
