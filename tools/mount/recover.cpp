@@ -11,6 +11,7 @@ namespace obd::mount {
 
 Result<int> recover_all(const std::string& state_dir) {
   OBD_TRY(require_root());
+  OBD_TRY(attach::check_state_dir(state_dir));
   OBD_TRY_ASSIGN(const auto ids, attach::list_ids(state_dir));
   int status = kExitSuccess;
   for (const std::string& id : ids) {
