@@ -145,7 +145,8 @@ expect_fail 1 'could not write to standard output: No space' untold dir over mnt
 expect_fail 1 'could not write to standard output' untold dev over
 hung_up() { obd_mount "$@" >&9; }
 mkfifo pipe
-exec 8<>pipe 9>pipe 8<&-
+exec 8<>pipe
+exec 9>pipe 8<&-
 expect_fail 1 'could not write to standard output: Broken pipe' hung_up dev over
 exec 9>&-
 nowhere() { obd_mount "$@" >&-; }

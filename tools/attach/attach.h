@@ -43,6 +43,9 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request);
 // With `force`, also when that content cannot be made stable any more.
 Result<void> detach(ImageState& state, Attachment& attachment, bool force);
 
+// The device in the kernel, whether it is known or not; empty when there is none.
+std::string find_device(const StatePaths& paths, const Attachment& attachment);
+
 // The device shows this image's disk.
 bool is_alive(const StatePaths& paths, const Attachment& attachment);
 

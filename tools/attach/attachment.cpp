@@ -40,7 +40,7 @@ Result<Value> parse(const std::string& path, const std::string& text, Read&& rea
   try {
     return read(nlohmann::json::parse(text));
   } catch (const nlohmann::json::exception& error) {
-    return fail(EINVAL, "{}: {}", path, error.what());
+    return fail(EINVAL, "{}: cannot be understood: {}", path, error.what());
   }
 }
 
@@ -76,7 +76,7 @@ std::string to_json(const Attachment& attachment) {
 }
 
 Result<Attachment> parse_attachment(const std::string& path, const std::string& text) {
-  return parse<Attachment>(path, text, [](const nlohmann::json& json) {
+  auto parsed = parse<Attachment>(path, text, [](const nlohmann::json& json) {
     Attachment attachment;
     json.at("image").get_to(attachment.image);
     attachment.phase = value_in(kPhases, json.at("phase").get<std::string>());
@@ -98,6 +98,11 @@ Result<Attachment> parse_attachment(const std::string& path, const std::string& 
     }
     return attachment;
   });
+  if (!parsed) {
+    parsed.error().message +=
+        "; what it told of may still be attached, and is left alone until the file is mended";
+  }
+  return parsed;
 }
 
 std::string to_json(const ServerStatus& status) {

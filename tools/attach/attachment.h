@@ -32,6 +32,9 @@ struct MountPoint {
   std::vector<std::string> options;
 };
 
+// How every identifier begins.
+inline constexpr std::string_view kIdentifierPrefix = "obd:";
+
 struct Attachment {
   std::string image;  // path of the config file, without links
   Phase phase = Phase::attaching;

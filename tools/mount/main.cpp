@@ -71,8 +71,8 @@ int run(int argc, char** argv) {
   return *status;
 }
 
-// A file that is opened later must not become the standard output, and take what is printed. Not for
-// writing: whoever closed it cannot be told.
+// A file that is opened later must not become the standard output, and take what is printed. Not
+// for writing: whoever closed it cannot be told.
 bool keep_standard_descriptors() {
   int fd = ::open("/dev/null", O_RDONLY);
   while (fd >= 0 && fd <= STDERR_FILENO) fd = ::open("/dev/null", O_RDONLY);
