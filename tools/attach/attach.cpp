@@ -329,7 +329,7 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request) {
   attachment.read_only = request.read_only;
   attachment.connections =
       request.connections != 0 ? request.connections : default_connections(attachment.backend);
-  attachment.cache_size = request.cache_size;
+  attachment.server = request.server;
   attachment.dead_timeout = request.dead_timeout;
   attachment.request_timeout = request.request_timeout;
   attachment.plugin = request.plugin.empty() ? find_plugin() : request.plugin;

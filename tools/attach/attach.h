@@ -24,11 +24,11 @@ struct AttachRequest {
   std::string image;               // path of the config file, without links
   std::optional<Backend> backend;  // nullopt: nbd where the kernel has it, else fuse
   bool read_only = false;
-  unsigned connections = 0;        // 0: what suits the back end
-  uint64_t cache_size = 64 << 20;  // bytes
-  unsigned dead_timeout = 300;     // seconds
-  unsigned request_timeout = 0;    // seconds; 0: none
-  std::string plugin;              // what nbdkit is told to load; empty: find it
+  unsigned connections = 0;      // 0: what suits the back end
+  unsigned dead_timeout = 300;   // seconds
+  unsigned request_timeout = 0;  // seconds; 0: none
+  std::string plugin;            // what nbdkit is told to load; empty: find it
+  ServerOptions server;
 };
 
 struct Attached {
