@@ -97,7 +97,7 @@ expect_fail 1 'attachment.json: cannot be understood' obd_mount dev disk
 # Nor is one that somebody has removed, with its folder or without.
 rm "$folder/attachment.json"
 for round in file folder; do
-  expect_fail 1 'tells nothing of it, but there is /dev/loop' obd_mount_admin umount mnt
+  expect_fail 1 '/dev/loop.* is mounted there, of which' obd_mount_admin umount mnt
   expect_fail 1 'tells nothing of it, but there is process' obd_mount_admin umount disk
   expect_fail 1 'is missing, but there is process' obd_mount dev disk
   [[ $round == folder ]] || mv "$folder" moved

@@ -263,7 +263,7 @@ Result<std::optional<Attachment>> settle(ImageState& state) {
   OBD_TRY_ASSIGN(auto found, state.load());
   if (!found) {
     const StatePaths& paths = state.paths();
-    if (const std::string traces = find_traces(directory_of(paths.folder), paths.id, 0);
+    if (const std::string traces = find_traces(directory_of(paths.folder), paths.id);
         !traces.empty()) {
       return fail(EEXIST,
                   "{}: is missing, but there is {}: unmount and detach the disk and kill the "

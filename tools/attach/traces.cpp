@@ -25,10 +25,9 @@ std::string path_of(dev_t device) {
   return code ? std::string() : "/dev/" + entry.filename().string();
 }
 
-bool is_ours(const std::string& device) {
-  if (const auto index = nbd_index(device))
-    return nbd_identifier(*index).starts_with(kIdentifierPrefix);
-  return device.starts_with("/dev/loop") && loop_mark(device).starts_with(kIdentifierPrefix);
+std::string identifier_of(const std::string& device) {
+  if (const auto index = nbd_index(device)) return nbd_identifier(*index);
+  return device.starts_with("/dev/loop") ? loop_mark(device) : "";
 }
 
 // Server and front end are told the socket, the supervisor its folder and the image's name there.
@@ -57,19 +56,22 @@ bool is_taken(const std::string& device) {
   return !loop_backing_file(device).empty();
 }
 
-std::string find_traces(const std::string& state_dir, const std::string& image_id, dev_t device) {
+std::string attached_image_id(dev_t device) {
+  const std::string identifier = identifier_of(path_of(device));
+  if (!identifier.starts_with(kIdentifierPrefix)) return "";
+  const std::string rest = identifier.substr(kIdentifierPrefix.size());
+  std::string id = rest.substr(0, rest.find(':'));
+  return is_image_id(id) ? id : "";
+}
+
+std::string find_traces(const std::string& state_dir, const std::string& image_id) {
   std::string traces;
-  const auto add = [&](const std::string& trace) {
-    traces += (traces.empty() ? "" : ", ") + trace;
-  };
-  if (const std::string path = device == 0 ? "" : path_of(device); !path.empty() && is_ours(path)) {
-    add(path + ", attached by obd-mount");
-  }
   const StatePaths paths(state_dir, image_id);
   for (const pid_t pid : all_processes()) {
-    if (serves(process_words(pid), paths) && means_the_same(pid, directory_of(paths.folder))) {
-      add(fmt::format("process {} ({})", pid, process_name(pid)));
+    if (!serves(process_words(pid), paths) || !means_the_same(pid, directory_of(paths.folder))) {
+      continue;
     }
+    traces += fmt::format("{}process {} ({})", traces.empty() ? "" : ", ", pid, process_name(pid));
   }
   return traces;
 }

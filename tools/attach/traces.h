@@ -14,9 +14,12 @@ namespace obd::attach {
 // A loop or nbd device that has a file or a server behind it, whoever gave it that.
 bool is_taken(const std::string& device);
 
-// What there is of an image in a state folder, and whether obd-mount has attached the block device
-// of that number (0: none), in words for a sentence: "process 12 (nbdkit)", "/dev/nbd0, attached by
-// obd-mount". Empty: nothing.
-std::string find_traces(const std::string& state_dir, const std::string& image_id, dev_t device);
+// Which image obd-mount has attached as the block device of this number, by its name in a state
+// folder, whichever that is; empty: none, or somebody else has made the device.
+std::string attached_image_id(dev_t device);
+
+// The processes that serve an image of this state folder, in words for a sentence: "process 12
+// (nbdkit), process 13 (obd-mount)". Empty: there is none.
+std::string find_traces(const std::string& state_dir, const std::string& image_id);
 
 }  // namespace obd::attach

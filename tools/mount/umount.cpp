@@ -159,16 +159,22 @@ Result<void> refuse_foreign_mounts(const attach::ImageState& state,
 // Nothing is known of the target: that is told, and is what the caller wants, unless there is
 // something all the same.
 Result<int> say_not_attached(const Target& target, const std::string& state_dir) {
-  const dev_t device = target.mounted ? target.mounted->device : target.device;
-  std::string traces = attach::find_traces(state_dir, attach::image_id(target.config), device);
-  if (traces.empty()) {
-    traces = attach::find_traces(state_dir, attach::image_id(target.path), device);
+  constexpr const char* kWhatToDo =
+      "if its folder there was removed, unmount the disk, detach the device and kill the processes";
+  if (target.mounted && !attach::attached_image_id(target.mounted->device).empty()) {
+    return fail(EEXIST,
+                "{}: {} is mounted there, of which {} tells nothing: name the --state-dir with "
+                "which it was attached; {}",
+                target.word, target.mounted->source, state_dir, kWhatToDo);
   }
-  if (!traces.empty()) {
-    return fail(ENOENT,
-                "{}: {} tells nothing of it, but there is {}: name its --state-dir; if its folder "
-                "there was removed, unmount the disk, detach the device, and kill the processes",
-                target.word, state_dir, traces);
+  // A device may be of another state folder, and no concern of this one's.
+  for (const std::string& id :
+       {attach::image_id(target.config), attach::image_id(target.path),
+        target.device != 0 ? attach::attached_image_id(target.device) : std::string()}) {
+    const std::string traces = id.empty() ? "" : attach::find_traces(state_dir, id);
+    if (traces.empty()) continue;
+    return fail(EEXIST, "{}: {} tells nothing of it, but there is {}; {}", target.word, state_dir,
+                traces, kWhatToDo);
   }
   complain(fmt::format("{}: is not attached, as far as {} tells", target.word, state_dir));
   return kExitNotAttached;
