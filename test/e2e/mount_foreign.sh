@@ -130,19 +130,3 @@ echo still >mnt/there
 obd_mount_admin umount mnt
 expect_nothing_left 'two mount namespaces'
 obd check disk >/dev/null
-
-# A directory whose file system is dead is a failure, and not "not attached".
-mkdir dead
-start_nbdkit null null 1M
-nbdfuse dead --unix "$tmp/null.sock" &
-nbdfuse_pid=$!
-cleanup_fn umount --lazy "$tmp/dead"
-cleanup_fn stop_pid "$nbdfuse_pid"
-wait_until "$nbdfuse_pid" test -e dead/nbd || fail 'nbdfuse did not start'
-kill -KILL "$nbdfuse_pid"
-reap_killed "$nbdfuse_pid"
-is_broken() { ! stat dead/nbd; }
-wait_for 30 is_broken
-expect_fail 1 'dead/nbd.*not connected' obd_mount dir disk dead/nbd
-expect_fail 1 'not connected' obd_mount dev dead/nbd
-expect_nothing_left 'a dead directory'
