@@ -24,11 +24,11 @@ struct AttachRequest {
   std::string image;               // path of the config file, without links
   std::optional<Backend> backend;  // nullopt: nbd where the kernel has it, else fuse
   bool read_only = false;
-  unsigned connections = 0;        // 0: what suits the back end
-  uint64_t cache_size = 64 << 20;  // bytes
-  unsigned dead_timeout = 300;     // seconds
-  unsigned request_timeout = 0;    // seconds; 0: none
-  std::string plugin;              // what nbdkit is told to load; empty: find it
+  unsigned connections = 0;      // 0: what suits the back end
+  unsigned dead_timeout = 300;   // seconds
+  unsigned request_timeout = 0;  // seconds; 0: none
+  std::string plugin;            // what nbdkit is told to load; empty: find it
+  ServerOptions server;
 };
 
 struct Attached {
@@ -42,6 +42,9 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request);
 // Makes the device's content stable and takes everything down: nothing is left when it returns.
 // With `force`, also when that content cannot be made stable any more.
 Result<void> detach(ImageState& state, Attachment& attachment, bool force);
+
+// The device in the kernel, whether it is known or not; empty when there is none.
+std::string find_device(const StatePaths& paths, const Attachment& attachment);
 
 // The device shows this image's disk.
 bool is_alive(const StatePaths& paths, const Attachment& attachment);
