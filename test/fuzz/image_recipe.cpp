@@ -334,7 +334,7 @@ void change_upper(FileSystem& fs, const UpperConfig& upper, const Change& change
   expect_ok(file->write_at(content, 0));
 }
 
-void save_config(FileSystem& fs, const ImageConfig& config) {
+void write_config(FileSystem& fs, const ImageConfig& config) {
   std::string text;
   for (const std::string& lower : config.lowers) {
     text += fmt::format("{}{{\"file\": \"{}\"}}", text.empty() ? "" : ", ", lower);
@@ -413,7 +413,7 @@ MadeImage make_image(MemoryFileSystem& fs, std::span<const uint8_t> input) {
       made.file_bytes += std::min(info.size, info.allocated);
     }
   }
-  save_config(fs, made.config);
+  write_config(fs, made.config);
   return made;
 }
 

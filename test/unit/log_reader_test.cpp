@@ -1,5 +1,6 @@
 #include "core/layer/log_reader.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/base/checksum.h"
@@ -13,6 +14,8 @@ namespace obd::test {
 namespace {
 
 using lsmt::MarkerKind;
+using ::testing::Contains;
+using ::testing::HasSubstr;
 
 constexpr uint64_t kBoot = 1;
 constexpr uint64_t kOtherBoot = 2;
@@ -81,12 +84,10 @@ TEST_F(HolesInALog, AreNotReadAtTheEnd) {
   for (const uint64_t boot : {kBoot, kOtherBoot}) {
     const LogScan scan = read(boot);
     EXPECT_LT(scan.whole_records, records + kBlockSize / lsmt::kEntrySize);
-    EXPECT_GE(scan.trusted_records, records);
+    EXPECT_GE(scan.trusted_records, records - 1);  // without the marker itself
     EXPECT_EQ(scan.changes, 1u);
     EXPECT_TRUE(scan.must_rewrite);
-    ASSERT_FALSE(scan.warnings.empty());
-    EXPECT_NE(scan.warnings.front().find("are a hole in the file"), std::string::npos)
-        << scan.warnings.front();
+    EXPECT_THAT(scan.warnings, Contains(HasSubstr("are a hole in the file")));
     EXPECT_TRUE(scan.losses.empty());
   }
 }
