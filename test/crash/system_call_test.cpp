@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -56,8 +57,9 @@ class Meddler {
   [[nodiscard]] bool has_met() const { return met_; }
   void let_be() { fault_.reset(); }
 
-  // The errno to fail with, or 0. `length`, if it is not null, may become less.
-  int meet(Call call, size_t* length) {
+  // The errno to fail with, or 0. `length`, if it is not null, may become less. `overwritten`:
+  // where a write begins, if the file has all of its range already.
+  int meet(Call call, size_t* length, std::optional<uint64_t> overwritten) {
     const uint64_t seen = ++counts_.at(static_cast<size_t>(call));
     if (!fault_ || fault_->call != call || seen < fault_->nth) return 0;
     const uint64_t after = seen - fault_->nth;
@@ -66,11 +68,10 @@ class Meddler {
       case Trouble::interrupted:
         return after < kInterruptions ? EINTR : 0;
       case Trouble::cut_short:
-        if (after == 0) shorten(length, 1);
+        if (after == 0) shorten(length, std::nullopt);
         return 0;
       case Trouble::stops:
-        // No device tears a sector.
-        if (after == 0 && shorten(length, kSectorSize)) return 0;
+        if (after == 0 && shorten(length, overwritten)) return 0;
         if (after > 1 || failures_ > 0) return 0;
         ++failures_;
         return fault_->code;
@@ -85,11 +86,14 @@ class Meddler {
  private:
   static constexpr uint64_t kInterruptions = 3;
 
-  // To about half, a multiple of `unit` if there are as many bytes.
-  static bool shorten(size_t* length, size_t unit) {
+  // To about half. A sector that is there is written as a whole or not at all.
+  static bool shorten(size_t* length, std::optional<uint64_t> overwritten) {
     if (length == nullptr || *length < 2) return false;
-    *length = *length / 2 - (*length > 64 ? 5 : 0);
-    if (*length > unit) *length = align_down(*length, unit);
+    const size_t half = *length / 2 - (*length > 64 ? 5 : 0);
+    const uint64_t begin = overwritten.value_or(0);
+    const uint64_t end = overwritten ? align_down(begin + half, kSectorSize) : half;
+    if (end <= begin) return false;
+    *length = end - begin;
     return true;
   }
 
@@ -102,9 +106,9 @@ class Meddler {
 thread_local Meddler* meddler = nullptr;  // null: nobody meddles
 
 // True when the call is to fail; errno says why.
-bool fails(Call call, size_t* length = nullptr) {
+bool fails(Call call, size_t* length = nullptr, std::optional<uint64_t> overwritten = {}) {
   if (meddler == nullptr) return false;
-  const int code = meddler->meet(call, length);
+  const int code = meddler->meet(call, length, overwritten);
   if (code == 0) return false;
   errno = code;
   return true;
@@ -140,7 +144,13 @@ ssize_t __wrap_pread(int fd, void* data, size_t length, off_t offset) {
   return fails(Call::read, &length) ? -1 : __real_pread(fd, data, length, offset);
 }
 ssize_t __wrap_pwrite(int fd, const void* data, size_t length, off_t offset) {
-  return fails(Call::write, &length) ? -1 : __real_pwrite(fd, data, length, offset);
+  struct stat status{};
+  std::optional<uint64_t> overwritten;
+  if (fstat(fd, &status) == 0 && status.st_size >= offset + static_cast<off_t>(length)) {
+    overwritten = static_cast<uint64_t>(offset);
+  }
+  if (fails(Call::write, &length, overwritten)) return -1;
+  return __real_pwrite(fd, data, length, offset);
 }
 int __wrap_ftruncate(int fd, off_t size) {
   return fails(Call::truncate) ? -1 : __real_ftruncate(fd, size);
@@ -372,7 +382,8 @@ class Trial {
     if (!written) expect_error(written, EROFS);
     read_only_ = !written;
     const bool may_be = fault_->call == Call::sync || fault_->call == Call::rename ||
-                        fault_->call == Call::sync_folder || fault_->call == Call::truncate;
+                        fault_->call == Call::sync_folder || fault_->call == Call::truncate ||
+                        fault_->call == Call::open;
     require(may_be || !read_only_, "the image takes no more writes");
     require(fault_->call != Call::sync || read_only_ || !is_flush(step),
             "the image takes writes after a failed sync");
