@@ -19,24 +19,19 @@ namespace obd::fuzz {
 
 class Bounds {
  public:
-  // Seconds. The sanitizers and the fuzzer's own instrumentation slow a target down four to eight
-  // times; what would take a quarter of a second without them is refused with them.
+  // The same with the sanitizers as without them, although they slow a target down several times.
   static constexpr double kMostSeconds = 1;
   static constexpr size_t kHeapOfAnyInput = size_t{64} << 20;
   static constexpr size_t kHeapPerByte = 64;
 
   // `file_bytes`: how large the input's files are together.
-  explicit Bounds(size_t file_bytes) : begin_(now()) {
+  explicit Bounds(size_t file_bytes) : begin_(now()), file_bytes_(file_bytes) {
     static const int kInstalled = __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
     if (kInstalled == 0) fail("no hook for the heap");
-    file_bytes_ = file_bytes;
     live_ = peak_ = 0;
   }
   Bounds(const Bounds&) = delete;
   Bounds& operator=(const Bounds&) = delete;
-
-  // More files came to light.
-  static void add_file_bytes(size_t bytes) { file_bytes_ += bytes; }
 
   ~Bounds() {
     const double seconds = now() - begin_;
@@ -44,7 +39,7 @@ class Bounds {
         static_cast<int64_t>(kHeapOfAnyInput) + static_cast<int64_t>(file_bytes_ * kHeapPerByte);
     if (peak_ > most) {
       std::fprintf(stderr, "%lld bytes of heap for %zu bytes of files\n",
-                   static_cast<long long>(peak_), file_bytes_.load());
+                   static_cast<long long>(peak_), file_bytes_);
       fail("memory follows the files' size");
     }
     if (seconds > kMostSeconds) {
@@ -77,8 +72,8 @@ class Bounds {
 
   inline static std::atomic<int64_t> live_ = 0;  // bytes, since the execution began
   inline static std::atomic<int64_t> peak_ = 0;
-  inline static std::atomic<size_t> file_bytes_ = 0;
   const double begin_;
+  const size_t file_bytes_;
 };
 
 }  // namespace obd::fuzz

@@ -7,7 +7,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
-  const fuzz::Bounds bounds(size);
+  const fuzz::Bounds limits(size);
   test::MemoryFileSystem fs;
   fuzz::put_file(fs, "/image/config.v1.json", fuzz::as_bytes(data, size));
   fuzz::put_file(fs, "/image/layer", {});

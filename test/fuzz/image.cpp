@@ -78,15 +78,12 @@ Content read_ends(const Image& image) {
   return content;
 }
 
-// False when some request failed: a lower may be damaged, and the disk larger than what its layers
-// can address.
-bool change(Image& image, Random& random) {
-  bool all = true;
+// Any request may be refused: a lower may be damaged, and the disk larger than what its layers can
+// address.
+void change(Image& image, Random& random) {
   const uint64_t size = image.size();
   const auto done = [&](const Result<void>& result) {
-    if (result) return;
-    require_reason(result.error());
-    all = false;
+    if (!result) require_reason(result.error());
   };
   for (uint64_t steps = random.between(1, 10); steps > 0; --steps) {
     const uint64_t length = std::min(size, random.between(0, 3 * kBlockSize));
@@ -109,7 +106,6 @@ bool change(Image& image, Random& random) {
         done(image.write(Content(length, static_cast<std::byte>(random.next())), offset));
     }
   }
-  return all;
 }
 
 // Returns how much data the image has, or nothing when it does not open.
@@ -133,10 +129,9 @@ std::optional<uint64_t> use(test::MemoryFileSystem& fs, const ImageConfig& confi
       return std::nullopt;
     }
     if (!(*image)->writable() || (*image)->size() == 0) return data;
-    const bool whole = change(**image, random);
+    change(**image, random);
     if (random.percent(20)) (void)(*image)->reclaim_now();
     after = read_ends(**image);
-    fuzz::require(!whole || !after.empty(), "what can be written can be read");
     const auto flushed = (*image)->flush();
     if (random.percent(50) && flushed) {
       fuzz::require((*image)->close().has_value(), "what was flushed can be closed");
@@ -217,7 +212,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<Content> lowers;
   for (const std::string& path : made.config.lowers) lowers.push_back(read_file(fs, path));
   {
-    const fuzz::Bounds bounds(made.file_bytes);
+    const fuzz::Bounds limits(made.file_bytes);
     Random random(data[7]);
     // These only look.
     if (data[6] % 2 == 1) use_tools(fs, made.config, data[6] / 2 % 2, 0);

@@ -15,7 +15,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
-  const fuzz::Bounds bounds(size);
+  const fuzz::Bounds limits(size);
   if (size == 0) return 0;
   const bool sparse = (data[0] & 1) != 0;
   const bool same_boot = (data[0] & 2) != 0;

@@ -9,7 +9,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
-  const fuzz::Bounds bounds(size);
+  const fuzz::Bounds limits(size);
   std::array<std::byte, lsmt::kHeaderSize> bytes{};
   const auto input = fuzz::as_bytes(data, std::min(size, bytes.size()));
   std::copy(input.begin(), input.end(), bytes.begin());

@@ -12,7 +12,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
-  const fuzz::Bounds bounds(size);
+  const fuzz::Bounds limits(size);
   test::MemoryFileSystem fs;
   fuzz::put_file(fs, "/layer", fuzz::as_bytes(data, size));
   const auto layer = SealedLayer::open(fs, "/layer");

@@ -13,7 +13,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
-  const fuzz::Bounds bounds(size);
+  const fuzz::Bounds limits(size);
   const auto input = fuzz::as_bytes(data, size);
   const auto start = input.first(std::min(size, tar::kMaxPrefixSize));
   const auto member = tar::find_member(start, size, "/layer");
