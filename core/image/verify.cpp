@@ -28,6 +28,7 @@ class LayerReading {
       for (;;) {
         const uint64_t offset = next_.fetch_add(kChunk);
         if (offset >= blob_.size() || stopped_) return;
+        if (skip_hole(offset)) continue;
         const auto chunk = std::span(buffer).first(
             static_cast<size_t>(std::min<uint64_t>(kChunk, blob_.size() - offset)));
         read(chunk, offset);
@@ -62,6 +63,24 @@ class LayerReading {
   }
 
  private:
+  // True when the host holds nothing of the chunk at `offset`: there is nothing to read, and
+  // nothing that can be damaged. The next chunk is then the one with the file's next data.
+  bool skip_hole(uint64_t offset) {
+    const Container& container = blob_.container();
+    if (container.compression != Compression::none) return false;
+    const auto data = blob_.file().next_data(container.offset + offset);
+    if (!data) return false;  // reading tells what is wrong
+    const uint64_t begin = *data ? (*data)->offset - container.offset : blob_.size();
+    const uint64_t target = align_down(std::min(begin, blob_.size()), kChunk);
+    if (target <= offset && begin < blob_.size()) return false;
+    const uint64_t next = std::min(std::max(target, offset + kChunk), blob_.size());
+    uint64_t before = next_;
+    while (before < next && !next_.compare_exchange_weak(before, next)) {
+    }
+    done_ += std::min(kChunk, blob_.size() - offset) + (before < next ? next - before : 0);
+    return true;
+  }
+
   void read(std::span<std::byte> chunk, uint64_t offset) {
     auto whole = read_exactly(blob_, chunk, offset);
     if (whole) return;

@@ -14,6 +14,11 @@
 // Markers chain: each check value covers every byte of the log up to its reach. The first marker
 // whose check fails ends the search, because a later marker is appended only after the
 // earlier one was stable; a log is therefore read in linear time, however hostile.
+//
+// Holes: within the log they are records of zeros like any others, which map nothing, and are not
+// read but stepped over. (A copy that makes zeros sparse leaves them, and so does a power cut.) A
+// hole at the end is no part of the log: no writer leaves one, and appending behind it would only
+// make the file longer than a host allows.
 
 #include "core/layer/log_reader.h"
 
@@ -27,24 +32,67 @@
 namespace obd {
 namespace {
 
-constexpr size_t kRecordsPerRead = 16384;  // 256 KiB
+constexpr uint64_t kRecordsPerRead = 16384;  // 256 KiB
 
 uint64_t record_offset(uint64_t record) { return lsmt::kHeaderSize + record * lsmt::kEntrySize; }
 
-// Calls visit(record number, bytes) for each record of [from, to).
+struct RecordRange {
+  uint64_t from;
+  uint64_t to;
+};
+
+// The first records of [from, to) that are not wholly in a hole; none when there are no more.
+Result<std::optional<RecordRange>> next_run(const File& log, uint64_t from, uint64_t to) {
+  if (from >= to) return std::nullopt;
+  OBD_TRY_ASSIGN(const auto data, log.next_data(record_offset(from)));
+  if (!data) return std::nullopt;
+  const uint64_t begin = data->offset - lsmt::kHeaderSize;
+  const uint64_t end = align_up(begin + data->length, lsmt::kEntrySize);
+  const RecordRange run{std::max(from, begin / lsmt::kEntrySize),
+                        std::min(to, end / lsmt::kEntrySize)};
+  if (run.from >= run.to) return std::nullopt;
+  return run;
+}
+
+// Calls visit(first record number, bytes of some records) for all of [from, to) but the holes.
 template <typename Visit>
-Result<void> for_each_record(const File& log, uint64_t from, uint64_t to, Visit&& visit) {
-  std::vector<std::byte> buffer(std::min<uint64_t>(kRecordsPerRead, to - from) * lsmt::kEntrySize);
-  for (uint64_t record = from; record < to;) {
-    const size_t count = static_cast<size_t>(std::min<uint64_t>(kRecordsPerRead, to - record));
-    const std::span<std::byte> chunk(buffer.data(), count * lsmt::kEntrySize);
-    OBD_TRY(read_exactly(log, chunk, record_offset(record)));
-    for (size_t i = 0; i < count; ++i, ++record) {
-      OBD_TRY(visit(record, std::span<const std::byte, lsmt::kEntrySize>(
-                                chunk.subspan(i * lsmt::kEntrySize, lsmt::kEntrySize))));
+Result<void> for_each_chunk(const File& log, uint64_t from, uint64_t to, Visit&& visit) {
+  std::vector<std::byte> buffer;
+  for (;;) {
+    OBD_TRY_ASSIGN(const auto run, next_run(log, from, to));
+    if (!run) return {};
+    for (uint64_t record = run->from; record < run->to;) {
+      const auto count = static_cast<size_t>(std::min(kRecordsPerRead, run->to - record));
+      buffer.resize(std::max(buffer.size(), count * lsmt::kEntrySize));
+      const auto chunk = std::span(buffer).first(count * lsmt::kEntrySize);
+      OBD_TRY(read_exactly(log, chunk, record_offset(record)));
+      OBD_TRY(visit(record, std::span<const std::byte>(chunk)));
+      record += count;
     }
+    from = run->to;
   }
-  return {};
+}
+
+// Calls visit(record number, bytes) for each record of [0, to) that is not in a hole.
+template <typename Visit>
+Result<void> for_each_record(const File& log, uint64_t to, Visit&& visit) {
+  return for_each_chunk(
+      log, 0, to, [&](uint64_t record, std::span<const std::byte> chunk) -> Result<void> {
+        for (; !chunk.empty(); chunk = chunk.subspan(lsmt::kEntrySize), ++record) {
+          OBD_TRY(visit(record, chunk.first<lsmt::kEntrySize>()));
+        }
+        return {};
+      });
+}
+
+// Where the last data of the log ends, in bytes; at least behind the header.
+Result<uint64_t> end_of_data(const File& log) {
+  uint64_t end = lsmt::kHeaderSize;
+  for (;;) {
+    OBD_TRY_ASSIGN(const auto data, log.next_data(end));
+    if (!data) return end;
+    end = data->offset + data->length;
+  }
 }
 
 // The CRC register over the log's records, moving forward only.
@@ -56,19 +104,23 @@ class CrcCursor {
   [[nodiscard]] uint32_t crc() const { return crc_; }
 
   Result<void> advance_to(uint64_t record) {
-    std::vector<std::byte> buffer(std::min<uint64_t>(kRecordsPerRead, record - record_) *
-                                  lsmt::kEntrySize);
-    while (record_ < record) {
-      const uint64_t count = std::min<uint64_t>(kRecordsPerRead, record - record_);
-      const std::span<std::byte> chunk(buffer.data(), count * lsmt::kEntrySize);
-      OBD_TRY(read_exactly(log_, chunk, record_offset(record_)));
-      crc_ = crc32c(crc_, chunk);
-      record_ += count;
-    }
+    OBD_TRY(for_each_chunk(log_, record_, record,
+                           [&](uint64_t first, std::span<const std::byte> chunk) -> Result<void> {
+                             skip_hole(first);
+                             crc_ = crc32c(crc_, chunk);
+                             record_ += chunk.size() / lsmt::kEntrySize;
+                             return {};
+                           }));
+    skip_hole(record);
     return {};
   }
 
  private:
+  void skip_hole(uint64_t to) {
+    crc_ = crc32c_of_zeros(crc_, (to - record_) * lsmt::kEntrySize);
+    record_ = to;
+  }
+
   const File& log_;
   uint64_t record_ = 0;
   uint32_t crc_ = lsmt::kLogCrcInit;
@@ -128,7 +180,7 @@ Result<MarkerFindings> find_markers(const File& log, uint64_t whole_records) {
     }
     return {};
   };
-  OBD_TRY(for_each_record(log, 0, whole_records, visit));
+  OBD_TRY(for_each_record(log, whole_records, visit));
   return found;
 }
 
@@ -202,8 +254,13 @@ Result<lsmt::Header> read_log_header(const File& log) {
 Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
   OBD_TRY_ASSIGN(const FileInfo info, log.info());
   LogScan scan;
-  scan.whole_records = (info.size - lsmt::kHeaderSize) / lsmt::kEntrySize;
-  const uint64_t torn_bytes = (info.size - lsmt::kHeaderSize) % lsmt::kEntrySize;
+  OBD_TRY_ASSIGN(const uint64_t data_end, end_of_data(log));
+  // A hole may begin within a record, whose rest is then zeros.
+  const uint64_t end = std::min(info.size, align_up(data_end, lsmt::kEntrySize));
+  scan.whole_records = (end - lsmt::kHeaderSize) / lsmt::kEntrySize;
+  const uint64_t torn_bytes = (end - lsmt::kHeaderSize) % lsmt::kEntrySize;
+  const uint64_t hole_bytes = info.size - end;
+  const bool whole_file = torn_bytes == 0 && hole_bytes == 0;
 
   OBD_TRY_ASSIGN(const MarkerFindings found, find_markers(log, scan.whole_records));
   scan.committed_records = found.committed;
@@ -211,14 +268,14 @@ Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
   if (!found.any_session || found.closed) {
     const uint64_t own = found.closed ? found.closed_at + 1 : 0;
     scan.trusted_records = scan.whole_records;
-    scan.clean = found.closed && own == scan.whole_records && torn_bytes == 0;
+    scan.clean = found.closed && own == scan.whole_records && whole_file;
     scan.foreign = !scan.clean;
     scan.must_rewrite = !scan.clean;
   } else if (found.last_boot_hash == boot_hash) {
     scan.trusted_records = std::max(found.believable, found.committed);
     // New markers behind a broken chain would vouch for nothing.
     scan.must_rewrite =
-        scan.trusted_records != scan.whole_records || torn_bytes != 0 || found.chain_broken;
+        scan.trusted_records != scan.whole_records || !whole_file || found.chain_broken;
     scan.session_open = true;
   } else {
     scan.trusted_records = found.committed;
@@ -241,6 +298,12 @@ Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
     scan.warnings.push_back(fmt::format(
         "{}: the last {} bytes are a torn record; they do not count", log.path(), torn_bytes));
   }
+  if (hole_bytes != 0) {
+    scan.warnings.push_back(
+        fmt::format("{}: the last {} bytes are a hole in the file, where no writer left anything; "
+                    "they do not count",
+                    log.path(), hole_bytes));
+  }
   return scan;
 }
 
@@ -249,20 +312,18 @@ Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan,
   std::string first_complaint;
   CrcCursor cursor(log);
   uint64_t uncommitted = 0;
-  uint64_t without_length = 0;
+  uint64_t without_length = scan.trusted_records;  // those in holes, too
   auto visit = [&](uint64_t record,
                    std::span<const std::byte, lsmt::kEntrySize> bytes) -> Result<void> {
     const lsmt::Entry entry = lsmt::decode_entry(bytes);
+    // A record of no length maps nothing: a zero-filled tail, or a write of zero bytes.
+    if (!entry.is_invalid() && entry.length == Sectors()) return {};
+    --without_length;
     if (entry.is_invalid()) {
       if (!first_bad && note_update(bytes, scan)) {
         ++scan.changes;
         if (record >= scan.committed_records) ++uncommitted;
       }
-      return {};
-    }
-    // A record of no length maps nothing: a zero-filled tail, or a write of zero bytes.
-    if (entry.length == Sectors()) {
-      ++without_length;
       return {};
     }
     if (auto wrong = complaint(entry, bounds)) {
@@ -288,7 +349,7 @@ Result<void> replay_log(const File& log, const LogBounds& bounds, LogScan& scan,
     if (record >= scan.committed_records) ++uncommitted;
     return {};
   };
-  OBD_TRY(for_each_record(log, 0, scan.trusted_records, visit));
+  OBD_TRY(for_each_record(log, scan.trusted_records, visit));
   if (first_bad) {
     scan.losses.push_back(
         fmt::format("{}: record {}: {}; it and the {} records after it do not count", log.path(),

@@ -5,7 +5,8 @@
 // believe and why; scan_log() decides that, replay_log() applies them.
 //
 // Units: records are counted from 0, the first entry after the header. Thread-safety: pure
-// functions of the file. Memory: bounded, whatever the log's length.
+// functions of the file. Memory: bounded, whatever the log's length. Time: by what the log holds;
+// holes cost nothing, however long.
 // Errors: EINVAL for a log that cannot be believed; the sentence names the record.
 
 #pragma once
@@ -22,7 +23,7 @@
 namespace obd {
 
 struct LogScan {
-  uint64_t whole_records = 0;        // in the file; bytes after them are a torn record
+  uint64_t whole_records = 0;        // in the file; bytes after them are a torn record or a hole
   uint64_t trusted_records = 0;      // the prefix that counts
   uint64_t committed_records = 0;    // the prefix that a valid marker declares stable
   uint64_t changes = 0;              // of the trusted ones: mappings and marks of updates

@@ -12,6 +12,10 @@ namespace {
 
 // What overlaybd reads of an index log; its sealed layers have a million at most.
 constexpr uint64_t kMaxIndexSize = 128'000'000;
+// Of a layer that is compressed. The most regular index there can be takes 0.7 bytes an entry,
+// whatever the compressor; only padding, which is dropped, takes less.
+constexpr uint64_t kEntriesPerStoredByte = 2;
+constexpr uint64_t kEntriesOfAnyFile = 65536;
 constexpr size_t kEntriesPerRead = 16384;  // 256 KiB
 
 Result<lsmt::Header> read_block(const Blob& blob, uint64_t offset, const char* part) {
@@ -20,7 +24,8 @@ Result<lsmt::Header> read_block(const Blob& blob, uint64_t offset, const char* p
   return lsmt::decode_header(bytes, blob.path() + ": " + part);
 }
 
-Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
+// `stored`: how many bytes the layer's file has.
+Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset, uint64_t stored,
                            const std::string& path) {
   if (trailer.is_header() || !trailer.is_data() || !trailer.is_sealed()) {
     return fail(EINVAL, "{}: trailer: flags {:#x} are not those of a sealed layer", path,
@@ -33,7 +38,6 @@ Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
                 "trailer at {}",
                 path, trailer.index_offset, kSectorSize, lsmt::kHeaderSize, trailer_offset);
   }
-  // A small compressed file can hold an index that takes for ever to read.
   if (trailer.index_size > kMaxIndexSize) {
     return fail(EINVAL, "{}: trailer: index_size {} is more than the {} entries that are read",
                 path, trailer.index_size, kMaxIndexSize);
@@ -44,6 +48,14 @@ Result<void> check_trailer(const lsmt::Header& trailer, uint64_t trailer_offset,
                 "{}: trailer: index_size {} is more than the {} entries that the file has "
                 "room for",
                 path, trailer.index_size, most);
+  }
+  // A small file can hold gigabytes of padding.
+  if (trailer.index_size > kEntriesOfAnyFile &&
+      (trailer.index_size - kEntriesOfAnyFile) / kEntriesPerStoredByte > stored) {
+    return fail(EINVAL,
+                "{}: trailer: index_size {} is more entries than a compressed file of {} bytes can "
+                "hold, unless they are padding",
+                path, trailer.index_size, stored);
   }
   return {};
 }
@@ -105,7 +117,8 @@ Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std
   }
   const uint64_t trailer_offset = blob.size() - lsmt::kHeaderSize;
   OBD_TRY_ASSIGN(layer->trailer_, read_block(blob, trailer_offset, "trailer"));
-  OBD_TRY(check_trailer(layer->trailer_, trailer_offset, path));
+  OBD_TRY_ASSIGN(const FileInfo info, blob.file().info());
+  OBD_TRY(check_trailer(layer->trailer_, trailer_offset, info.size, path));
   if (const uint32_t unknown = (header.flags | layer->trailer_.flags) & ~lsmt::kKnownFlags) {
     layer->warnings_.push_back(
         fmt::format("{}: header and trailer flags have the unknown bits {:#x}", path, unknown));

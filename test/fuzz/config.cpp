@@ -2,10 +2,12 @@
 // refused, naming the config.
 
 #include "core/image/config.h"
+#include "test/fuzz/bounds.h"
 #include "test/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
+  const fuzz::Bounds limits(size);
   test::MemoryFileSystem fs;
   fuzz::put_file(fs, "/image/config.v1.json", fuzz::as_bytes(data, size));
   fuzz::put_file(fs, "/image/layer", {});

@@ -10,10 +10,12 @@
 
 #include "core/format/log_marker.h"
 #include "core/layer/log_reader.h"
+#include "test/fuzz/bounds.h"
 #include "test/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
+  const fuzz::Bounds limits(size);
   if (size == 0) return 0;
   const bool sparse = (data[0] & 1) != 0;
   const bool same_boot = (data[0] & 2) != 0;

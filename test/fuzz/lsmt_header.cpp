@@ -4,10 +4,12 @@
 #include <array>
 
 #include "core/format/lsmt.h"
+#include "test/fuzz/bounds.h"
 #include "test/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
+  const fuzz::Bounds limits(size);
   std::array<std::byte, lsmt::kHeaderSize> bytes{};
   const auto input = fuzz::as_bytes(data, std::min(size, bytes.size()));
   std::copy(input.begin(), input.end(), bytes.begin());

@@ -7,10 +7,12 @@
 
 #include "core/image/image.h"
 #include "core/layer/sealed_layer.h"
+#include "test/fuzz/bounds.h"
 #include "test/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
+  const fuzz::Bounds limits(size);
   test::MemoryFileSystem fs;
   fuzz::put_file(fs, "/layer", fuzz::as_bytes(data, size));
   const auto layer = SealedLayer::open(fs, "/layer");

@@ -8,10 +8,12 @@
 #include "core/format/tar.h"
 #include "core/format/zfile.h"
 #include "core/zfile/open_blob.h"
+#include "test/fuzz/bounds.h"
 #include "test/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace obd;
+  const fuzz::Bounds limits(size);
   const auto input = fuzz::as_bytes(data, size);
   const auto start = input.first(std::min(size, tar::kMaxPrefixSize));
   const auto member = tar::find_member(start, size, "/layer");

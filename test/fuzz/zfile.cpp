@@ -10,6 +10,7 @@
 
 #include "core/format/zfile.h"
 #include "core/zfile/open_blob.h"
+#include "test/fuzz/bounds.h"
 #include "test/fuzz/fuzz.h"
 
 namespace {
@@ -87,6 +88,7 @@ extern "C" int LLVMFuzzerInitialize(int* /*count*/, char*** /*arguments*/) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const fuzz::Bounds limits(size);
   test::MemoryFileSystem fs;
   fuzz::put_file(fs, "/layer", fuzz::as_bytes(data, size));
   largest_allocation = 0;

@@ -9,6 +9,7 @@
 
 #include "core/format/zfile.h"
 #include "core/zfile/codec.h"
+#include "test/fuzz/bounds.h"
 #include "test/fuzz/fuzz.h"
 
 namespace {
@@ -49,6 +50,7 @@ Outcome decompress(Decompressor& decompressor, Compression compression, fuzz::By
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const fuzz::Bounds limits(size);
   if (size < 3) return 0;
   const auto compression = (data[0] & 1) != 0 ? Compression::zstd : Compression::lz4;
   size_t room = data[1] | size_t{data[2]} << 8;

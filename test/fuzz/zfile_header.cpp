@@ -10,6 +10,7 @@
 #include "core/format/little_endian.h"
 #include "core/format/zfile.h"
 #include "core/zfile/jump_table.h"
+#include "test/fuzz/bounds.h"
 #include "test/fuzz/fuzz.h"
 
 namespace {
@@ -42,6 +43,7 @@ void check_table(uint32_t block_size, fuzz::Bytes lengths) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const fuzz::Bounds limits(size);
   std::array<std::byte, zfile::kHeaderSize> bytes{};
   const auto input = fuzz::as_bytes(data, size);
   const auto lengths = input.subspan(std::min(input.size(), bytes.size()));

@@ -61,5 +61,19 @@ TEST(Crc32c, Continues) {
   }
 }
 
+TEST(Crc32cOfZeros, AgreesWithZerosThatAreThere) {
+  const std::vector<std::byte> zeros(100'000);
+  for (const uint32_t crc : {0u, 1u, 0x12345678u, ~0u}) {
+    for (const size_t count : {0, 1, 2, 3, 16, 255, 4096, 99'999, 100'000}) {
+      EXPECT_EQ(crc32c_of_zeros(crc, count), crc32c(crc, std::span(zeros).first(count))) << count;
+    }
+  }
+}
+
+TEST(Crc32cOfZeros, HasNoLimit) {
+  const uint64_t half = uint64_t{1} << 62;
+  EXPECT_EQ(crc32c_of_zeros(crc32c_of_zeros(7, half), half), crc32c_of_zeros(7, 2 * half));
+}
+
 }  // namespace
 }  // namespace obd
