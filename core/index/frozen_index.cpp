@@ -101,11 +101,11 @@ void FrozenIndex::make_table() {
   first_begin_ = rows_.front().begin;
   const uint64_t sectors = rows_.back().begin - first_begin_ + 1;
   while (sectors >> part_shift_ > rows_.size()) ++part_shift_;
-  const uint64_t parts = (sectors - 1 >> part_shift_) + 1;
+  const uint64_t parts = ((sectors - 1) >> part_shift_) + 1;
   // One more, so that each part's rows end where the next one's begin.
   table_.reserve(parts + 1);
   for (uint32_t row = 0; row < rows_.size(); ++row) {
-    const uint64_t part = rows_[row].begin - first_begin_ >> part_shift_;
+    const uint64_t part = (rows_[row].begin - first_begin_) >> part_shift_;
     while (table_.size() <= part) table_.push_back(row);
   }
   table_.push_back(static_cast<uint32_t>(rows_.size()));
@@ -124,7 +124,7 @@ const FrozenIndex::Row* FrozenIndex::first_ending_after(uint64_t sector) const {
   if (!table_.empty()) {
     if (sector < first_begin_) return first;
     const uint64_t part =
-        std::min<uint64_t>(sector - first_begin_ >> part_shift_, table_.size() - 2);
+        std::min<uint64_t>((sector - first_begin_) >> part_shift_, table_.size() - 2);
     last = rows + table_[part + 1];
     first = rows + table_[part];
   }
