@@ -18,13 +18,16 @@ constexpr size_t kInputSize = size_t{256} << 10;
 class FileStream final : public ByteStream {
  public:
   FileStream(std::unique_ptr<File> file, uint64_t size, ReportProgress report)
-      : file_(std::move(file)), size_(size), report_(std::move(report)) {}
+      : file_(std::move(file)),
+        size_(size),
+        report_(std::move(report)),
+        phase_("applying " + file_->path()) {}
 
   [[nodiscard]] const std::string& name() const override { return file_->path(); }
   [[nodiscard]] Result<size_t> read(std::span<std::byte> out) override {
     OBD_TRY_ASSIGN(const size_t got, file_->read_at(out, at_));
     at_ += got;
-    OBD_TRY(report_progress(report_, "applying " + file_->path(), at_, std::max(at_, size_)));
+    OBD_TRY(report_progress(report_, phase_, at_, std::max(at_, size_)));
     return got;
   }
 
@@ -32,6 +35,7 @@ class FileStream final : public ByteStream {
   const std::unique_ptr<File> file_;
   const uint64_t size_;
   const ReportProgress report_;
+  const std::string phase_;
   uint64_t at_ = 0;
 };
 
