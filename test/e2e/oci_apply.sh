@@ -2,7 +2,7 @@
 # overlaybd-apply: a layer onto an image's writable layer, whole or not at all.
 own_mounts=yes
 . "$(dirname "$0")/functions.sh"
-. "$(dirname "$0")/oci_functions.sh"
+. "$source_dir/test/e2e/oci_functions.sh"
 requires_command mkfs.ext4 e2fsck
 requires_loop_devices
 apply() { "$OBD_BUILD_DIR/bin/overlaybd-apply" "$@"; }

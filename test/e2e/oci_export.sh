@@ -2,7 +2,7 @@
 # A container image to an image of ours and back into an OCI layout, and through a registry.
 own_mounts=yes
 . "$(dirname "$0")/functions.sh"
-. "$(dirname "$0")/oci_functions.sh"
+. "$source_dir/test/e2e/oci_functions.sh"
 requires_command umoci skopeo docker-registry mkfs.ext4 e2fsck curl busybox
 requires_loop_devices
 
@@ -96,12 +96,15 @@ version: 0.1
 storage: {filesystem: {rootdirectory: $tmp/registry}}
 http: {addr: "127.0.0.1:$port"}
 EOS
-docker-registry serve registry.yml >registry.log 2>&1 &
+docker-registry serve registry.yml >registry.out 2>&1 &
 registry=$!
 cleanup_fn stop_pid "$registry"
 wait_until "$registry" curl -fs "http://127.0.0.1:$port/v2/" || fail 'the registry did not start'
-skopeo copy --insecure-policy --dest-tls-verify=false oci:layout:1 "docker://127.0.0.1:$port/app:1" >skopeo.log 2>&1
-skopeo copy --insecure-policy --src-tls-verify=false "docker://127.0.0.1:$port/app:1" oci:pulled:1 >>skopeo.log 2>&1
+# Without --preserve-digests skopeo would compress the layers with gzip.
+skopeo copy --insecure-policy --preserve-digests --dest-tls-verify=false oci:layout:1 "docker://127.0.0.1:$port/app:1" \
+  >skopeo.log 2>&1
+skopeo copy --insecure-policy --src-tls-verify=false "docker://127.0.0.1:$port/app:1" oci:pulled:1 \
+  >>skopeo.log 2>&1
 pulled=()
 for layer in "${out_layers[@]}"; do
   expect_same "$layer" "pulled/blobs/sha256/${layer##*/}"

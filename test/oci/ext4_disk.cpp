@@ -121,7 +121,8 @@ namespace {
 
 std::string xattrs_of(oci::Ext4& fs, oci::InodeNumber inode) {
   std::string text;
-  for (const oci::Xattr& xattr : fs.xattrs(inode).value()) {
+  const std::vector<oci::Xattr> xattrs = fs.xattrs(inode).value();
+  for (const oci::Xattr& xattr : xattrs) {
     text += fmt::format(" {}=", xattr.name);
     for (const char c : xattr.value) {
       text += c >= ' ' && c <= '~' ? std::string(1, c)

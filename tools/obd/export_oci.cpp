@@ -234,12 +234,14 @@ void add_export_oci(CLI::App& app, Runner& chosen) {
   command->footer(
       "Each layer becomes a tar file with overlaybd.commit in it, and the manifest has the\n"
       "annotations that overlaybd's snapshotters look for. The layers themselves are not\n"
-      "changed. The output appears under its name only when it is whole.\n\n"
+      "changed. The output appears under its name only when it is whole. Skopeo needs\n"
+      "--preserve-digests, or it compresses the layers with gzip, which no block device can\n"
+      "read from.\n\n"
       "Examples:\n"
       "  obd export-oci app -o app-oci --name localhost/app:1\n"
       "  obd export-oci app -o app.tar --name localhost/app:1 --config-from config.json\n"
       "  ctr images import app.tar\n"
-      "  skopeo copy oci:app-oci docker://registry.example/app:1");
+      "  skopeo copy --preserve-digests oci:app-oci docker://registry.example/app:1");
   command->callback([options, &chosen] {
     or_usage_error(refuse_stream("--output", options->output));
     options->blob = or_usage_error(blob_options(options->blob_arguments));

@@ -126,10 +126,11 @@ Result<void> refuse_taken_layers(const Work& work) {
 
 Result<void> make_file_system(const Work& work) {
   OBD_TRY_ASSIGN(const std::string program, find_mkfs("ext4"));
-  std::vector<std::string> words;
+  // Mkfs would choose smaller blocks for a small disk, and layers keep blocks of 4 KiB apart.
+  std::vector<std::string> words = {"-b", "4096"};
   if (work.epoch) {
     const std::string uuid = oci::uuid_from_text("file system of " + work.chain).text();
-    words = {"-U", uuid, "-E", "hash_seed=" + uuid};
+    words.insert(words.end(), {"-U", uuid, "-E", "hash_seed=" + uuid});
     ::setenv("E2FSPROGS_FAKE_TIME", std::to_string(*work.epoch).c_str(), 1);
   }
   if (!work.options.mkfs_options.empty()) {
