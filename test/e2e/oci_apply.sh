@@ -48,6 +48,7 @@ cat >next/config.v1.json <<EOS
 EOS
 mkdir third
 echo third >third/f
+touch -d @1600000002 third/f
 tar --create -C third -f third.tar f
 apply third.tar next/config.v1.json
 cp third/f expected/f
@@ -83,7 +84,7 @@ expect_same before.raw after.raw
 for option in --import --from_qcow2 '--gz_index_path x'; do
   # shellcheck disable=SC2086
   ! apply $option lower.tar sparse/config.v1.json 2>option.log || fail "$option was taken"
-  grep -q "${option%% *}" option.log || fail "$option: $(<option.log)"
+  grep -q -- "${option%% *}" option.log || fail "$option: $(<option.log)"
 done
 
 # A full host: the old disk, and it works again when there is room.

@@ -103,7 +103,7 @@ wait_until "$registry" curl -fs "http://127.0.0.1:$port/v2/" || fail 'the regist
 # Without --preserve-digests skopeo would compress the layers with gzip.
 skopeo copy --insecure-policy --preserve-digests --dest-tls-verify=false oci:layout:1 "docker://127.0.0.1:$port/app:1" \
   >skopeo.log 2>&1
-skopeo copy --insecure-policy --src-tls-verify=false "docker://127.0.0.1:$port/app:1" oci:pulled:1 \
+skopeo copy --insecure-policy --preserve-digests --src-tls-verify=false "docker://127.0.0.1:$port/app:1" oci:pulled:1 \
   >>skopeo.log 2>&1
 pulled=()
 for layer in "${out_layers[@]}"; do

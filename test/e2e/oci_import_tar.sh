@@ -27,6 +27,7 @@ ln bin/tool bin/hard
 ln -s ../bin/tool etc/link
 ln -s /bin/tool etc/absolute
 ln -s "$(head -c 300 /dev/zero | tr '\0' s)" etc/long-link
+cp --no-dereference etc/long-link etc/deep/long-link
 mknod etc/null c 1 3
 mknod etc/wide b 259 70000
 mkfifo etc/fifo

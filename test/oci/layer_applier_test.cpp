@@ -59,7 +59,8 @@ TEST(LayerApplier, KeepsAllThatAnEntrySays) {
       .add({.name = "wide", .type = '4', .mode = 0660, .major = 259, .minor = 70000})
       .add({.name = "fifo", .type = '6', .mtime = 4'000'000'000})
       .symlink("short", "d/setuid")
-      .symlink("long", std::string(200, 'l') + "/x")
+      .pax({{"linkpath", std::string(200, 'l') + "/x"}})
+      .symlink("long", "l")
       .hard_link("hard", "d/setuid");
   disk.apply_right(tar.finish());
   EXPECT_THAT(disk.warnings, IsEmpty());

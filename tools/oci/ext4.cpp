@@ -163,12 +163,11 @@ Result<std::optional<InodeNumber>> Ext4::lookup(InodeNumber directory, const std
 
 Result<std::vector<DirectoryEntry>> Ext4::list(InodeNumber directory) {
   std::vector<DirectoryEntry> entries;
-  const auto add = [](InodeNumber, int entry, ext2_dir_entry* found, int, int, char*,
+  const auto add = [](InodeNumber, int, ext2_dir_entry* found, int, int, char*,
                       void* data) -> int {
-    if (entry != DIRENT_OTHER_FILE) return 0;
-    const auto length = static_cast<size_t>(ext2fs_dirent_name_len(found));
-    static_cast<std::vector<DirectoryEntry>*>(data)->push_back(
-        {std::string(found->name, length), found->inode});
+    std::string name(found->name, static_cast<size_t>(ext2fs_dirent_name_len(found)));
+    if (name == "." || name == "..") return 0;
+    static_cast<std::vector<DirectoryEntry>*>(data)->push_back({std::move(name), found->inode});
     return 0;
   };
   OBD_TRY(check(ext2fs_dir_iterate2(fs_, directory, 0, nullptr, add, &entries),
