@@ -14,7 +14,7 @@ mount_image() {
 # Sizes of directories and their number of links are the file system's own matter.
 describe_tree() {
   (
-    cd "$1"
+    cd "$1" || exit 1
     find . -mindepth 1 -type d -printf '%P %y %m %U:%G %T@\n'
     find . -mindepth 1 ! -type d -printf '%P %y %m %U:%G %T@ %s %n %l\n'
     find . -mindepth 1 \( -type c -o -type b \) -exec stat --format='%n device %t:%T' {} +

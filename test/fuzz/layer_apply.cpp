@@ -1,6 +1,6 @@
 // A layer that is applied, twice on top of itself, leaves a file system in which all can be read,
-// each file has as many names as it says, and nothing in use is counted as free. One that is refused
-// is refused with a sentence.
+// each file has as many names as it says, and nothing in use is counted as free. One that is
+// refused is refused with a sentence.
 
 #include <sys/stat.h>
 

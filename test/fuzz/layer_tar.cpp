@@ -1,5 +1,5 @@
-// A layer's tar file is read to its end or refused with a sentence; every entry is what the reader's
-// header promises, whatever compresses it.
+// A layer's tar file is read to its end or refused with a sentence; every entry is what the
+// reader's header promises, whatever compresses it.
 
 #include <algorithm>
 #include <vector>

@@ -121,9 +121,10 @@ Result<Source> look_at(FileSystem& fs, const ExportOciOptions& options) {
   OBD_TRY(image->read(start, 0));
   source.file_system = oci::file_system_in(start);
   if (source.file_system.empty()) {
-    warn(fmt::format("{}: its disk has no file system that is known here; a snapshotter will take it "
-                     "for ext4",
-                     target.path));
+    warn(fmt::format(
+        "{}: its disk has no file system that is known here; a snapshotter will take it "
+        "for ext4",
+        target.path));
   }
   OBD_TRY(image->close());
   return source;
@@ -155,8 +156,8 @@ Result<int> run_export_oci(const ExportOciOptions& options) {
   oci::ImageDescription description;
   if (!options.name.empty()) description.name = oci::with_tag(options.name);
   OBD_TRY_ASSIGN(const auto epoch, oci::source_date_epoch());
-  description.created = epoch.value_or(
-      std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
+  description.created =
+      epoch.value_or(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
   OBD_TRY_ASSIGN(description.config, image_config(fs, options.config_from));
   OBD_TRY_ASSIGN(const Source source, look_at(fs, options));
   description.file_system = source.file_system;

@@ -37,7 +37,8 @@ const char* hint_for(errcode_t code) {
     case EXT2_ET_BLOCK_ALLOC_FAIL:
       return ": the disk is full; make it larger";
     case EXT2_ET_INODE_ALLOC_FAIL:
-      return ": there are no inodes left; make the disk larger, or the file system with more (mkfs's "
+      return ": there are no inodes left; make the disk larger, or the file system with more "
+             "(mkfs's "
              "-N or -i)";
     case EXT2_ET_EA_NO_SPACE:
       return ": a file's extended attributes have to fit into one block";
@@ -150,8 +151,8 @@ Result<void> Ext4::close() {
 
 Result<std::optional<InodeNumber>> Ext4::lookup(InodeNumber directory, const std::string& name) {
   InodeNumber found = 0;
-  const errcode_t code = ext2fs_lookup(fs_, directory, name.data(), static_cast<int>(name.size()),
-                                       nullptr, &found);
+  const errcode_t code =
+      ext2fs_lookup(fs_, directory, name.data(), static_cast<int>(name.size()), nullptr, &found);
   if (code == EXT2_ET_FILE_NOT_FOUND) return std::optional<InodeNumber>();
   OBD_TRY(check(code, "search the directory in", directory));
   if (found == 0 || found > fs_->super->s_inodes_count) {
@@ -163,8 +164,7 @@ Result<std::optional<InodeNumber>> Ext4::lookup(InodeNumber directory, const std
 
 Result<std::vector<DirectoryEntry>> Ext4::list(InodeNumber directory) {
   std::vector<DirectoryEntry> entries;
-  const auto add = [](InodeNumber, int, ext2_dir_entry* found, int, int, char*,
-                      void* data) -> int {
+  const auto add = [](InodeNumber, int, ext2_dir_entry* found, int, int, char*, void* data) -> int {
     std::string name(found->name, static_cast<size_t>(ext2fs_dirent_name_len(found)));
     if (name == "." || name == "..") return 0;
     static_cast<std::vector<DirectoryEntry>*>(data)->push_back({std::move(name), found->inode});
@@ -191,8 +191,8 @@ Result<void> Ext4::count_subdirectory(InodeNumber parent, bool added) {
   auto& inode = *reinterpret_cast<ext2_inode_large*>(bytes.data());
   if (inode.i_links_count == 1) return {};
   if (added) {
-    inode.i_links_count = static_cast<uint16_t>(
-        inode.i_links_count + 1U >= kMaxLinks ? 1 : inode.i_links_count + 1);
+    inode.i_links_count =
+        static_cast<uint16_t>(inode.i_links_count + 1U >= kMaxLinks ? 1 : inode.i_links_count + 1);
     if (inode.i_links_count == 1) ext2fs_set_feature_dir_nlink(fs_->super);
   } else if (inode.i_links_count > 2) {
     --inode.i_links_count;
@@ -204,8 +204,8 @@ Result<InodeNumber> Ext4::make_directory(InodeNumber parent, const std::string& 
   // Ext2fs_mkdir() would count it in the parent whatever is there.
   OBD_TRY_ASSIGN(const std::vector<std::byte> before, read_inode(parent));
   InodeNumber made = 0;
-  OBD_TRY(check(ext2fs_new_inode(fs_, parent, S_IFDIR, nullptr, &made), "find an inode near",
-                parent));
+  OBD_TRY(
+      check(ext2fs_new_inode(fs_, parent, S_IFDIR, nullptr, &made), "find an inode near", parent));
   errcode_t code = ext2fs_mkdir(fs_, parent, made, name.c_str());
   if (code == EXT2_ET_DIR_NO_SPACE) {
     OBD_TRY(check(ext2fs_expand_dir(fs_, parent), "enlarge the directory in", parent));
@@ -227,8 +227,8 @@ Result<InodeNumber> Ext4::make_symlink(InodeNumber parent, const std::string& na
                 options_.name, target.size(), fs_->blocksize);
   }
   InodeNumber made = 0;
-  OBD_TRY(check(ext2fs_new_inode(fs_, parent, S_IFLNK | 0777, nullptr, &made),
-                "find an inode near", parent));
+  OBD_TRY(check(ext2fs_new_inode(fs_, parent, S_IFLNK | 0777, nullptr, &made), "find an inode near",
+                parent));
   errcode_t code = ext2fs_symlink(fs_, parent, made, name.c_str(), target.c_str());
   if (code == EXT2_ET_DIR_NO_SPACE) {
     OBD_TRY(check(ext2fs_expand_dir(fs_, parent), "enlarge the directory in", parent));

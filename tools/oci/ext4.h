@@ -60,7 +60,7 @@ struct DirectoryEntry {
 class Ext4 {
  public:
   struct Options {
-    std::string name;           // for sentences: where the file system is
+    std::string name;                 // for sentences: where the file system is
     std::optional<int64_t> now = {};  // seconds, for the superblock; without it the clock's
   };
 
@@ -107,8 +107,8 @@ class Ext4 {
   // Returns a sentence when a time lies outside of what the file system can keep.
   Result<std::optional<std::string>> set_metadata(InodeNumber inode, const Metadata& metadata);
 
-  // With `replace`, what else there was goes away. Names have a namespace that ext4 knows; the ACLs'
-  // values are as getxattr(2) gives them.
+  // With `replace`, what else there was goes away. Names have a namespace that ext4 knows; the
+  // ACLs' values are as getxattr(2) gives them.
   Result<void> set_xattrs(InodeNumber inode, std::span<const Xattr> xattrs, bool replace);
 
   [[nodiscard]] const std::string& name() const { return options_.name; }
