@@ -42,6 +42,7 @@ MUTATIONS = [
      "    const lsmt::Entry entry{logical, length, physical, false};\n"),
     ("write in place: data is not dirty", LAYER,
      "  data_dirty_ = true;\n  return written;\n", "  return written;\n"),
+    ("failed write: cuts what the log names", LAYER, "end.bytes() >= recorded_end_ && ", ""),
     # --- a flush round ---
     ("flush: no sync of the data", LAYER,
      "  OBD_TRY(sync_data());\n  if (covered.changes == stable_.changes",

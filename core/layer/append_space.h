@@ -75,8 +75,8 @@ class AppendSpace {
   Result<Sectors> allocate(Sectors logical, Sectors length, uint64_t most_held,
                            const std::string& path);
 
-  // The range was allocated, but no record names it. cut(end) cuts the file there, which is tried
-  // when nothing lies behind the range.
+  // The range was allocated, but no record names it. cut(end) cuts the file there, if it may,
+  // which is tried when nothing lies behind the range.
   void give_back(Sectors from, Sectors length, const std::function<bool(Sectors end)>& cut);
 
   // No record of the log names the range from the next one on.

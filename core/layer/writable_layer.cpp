@@ -94,8 +94,11 @@ Result<void> WritableLayer::check_room(uint64_t bytes) const {
 
 void WritableLayer::release(Sectors physical, Sectors length) {
   // The write's own error is the one to report; space that cannot be given back here is dead space.
-  space_.give_back(physical, length,
-                   [&](Sectors end) { return data_->truncate(end.bytes()).has_value(); });
+  // Nobody records anything behind `end` meanwhile: no range is allocated behind the one that is
+  // given back, and those before it end there.
+  space_.give_back(physical, length, [&](Sectors end) {
+    return end.bytes() >= recorded_end_ && data_->truncate(end.bytes()).has_value();
+  });
 }
 
 Result<void> WritableLayer::record(std::span<const lsmt::Entry> entries) {
@@ -138,6 +141,10 @@ void WritableLayer::put(const Extent& extent) {
   }
   index_.insert(extent);
   live_bytes_ = index_.data_sectors().bytes();
+  if (kind_ == UpperKind::append && extent.kind == ExtentKind::data) {
+    const uint64_t end = (extent.physical + extent.length).bytes();
+    if (end > recorded_end_) recorded_end_ = end;
+  }
 }
 
 Result<void> WritableLayer::write(Sectors logical, std::span<const std::byte> data) {

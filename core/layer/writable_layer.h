@@ -319,6 +319,9 @@ class WritableLayer {
   std::atomic<uint64_t> stable_changes_ = 0;  // the same, as changes() counts
   uint64_t ripening_changes_ = 0;             // have to be stable before end_ripening()
   std::atomic<uint64_t> live_bytes_ = 0;
+  // Where the farthest data ends that a record of the log names, be it dead or not: the file is
+  // never cut before it, as a log whose records point outside is not believed. Bytes.
+  std::atomic<uint64_t> recorded_end_ = 0;
   std::optional<Sectors> survey_from_ = Sectors();  // nullopt: done
   std::atomic<uint64_t> punched_bytes_ = 0, moved_bytes_ = 0, checkpoints_ = 0;
   FlushGroup flushes_;

@@ -231,6 +231,7 @@ Result<WritableLayer::Compaction> WritableLayer::compact_append(const ReportProg
       (records - std::min(records, log_at_rest()->position().records)) * lsmt::kEntrySize;
 
   OBD_TRY(data_->truncate(plan.end.bytes()));
+  recorded_end_ = plan.end.bytes();
   space_.reset(Sectors::floor(align_up(plan.end.bytes(), kBlockSize)));
   OBD_TRY(data_->sync());
   done.freed = before.size - std::min(before.size, plan.end.bytes());

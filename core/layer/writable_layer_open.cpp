@@ -228,6 +228,7 @@ Result<void> WritableLayer::load_log(std::unique_ptr<File> log_file) {
   stable_ = {scan_.committed_records, scan_.changes - scan_.uncommitted_changes,
              scan_.committed_crc};
   stable_changes_ = stable_.changes;
+  recorded_end_ = scan_.data_end.bytes();
   log_bytes_ = lsmt::kHeaderSize + scan_.whole_records * lsmt::kEntrySize;
   // What a killed process wrote may still be in the page cache only.
   data_dirty_ = !scan_.clean;
