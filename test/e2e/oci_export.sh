@@ -88,6 +88,34 @@ skopeo inspect --raw oci:layout:1 >/dev/null
 skopeo inspect oci-archive:layout.tar:1 >/dev/null
 umoci stat --image layout:1 >/dev/null
 
+# --- into containerd ---
+
+if command -v containerd ctr >/dev/null; then
+  cat >containerd.toml <<EOS
+version = 2
+root = "$tmp/containerd-root"
+state = "$tmp/containerd-state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "$tmp/containerd.sock"
+[ttrpc]
+  address = "$tmp/containerd.sock.ttrpc"
+EOS
+  containerd --config containerd.toml >containerd.out 2>&1 &
+  containerd=$!
+  cleanup_fn stop_pid "$containerd"
+  ctr() { command ctr --address "$tmp/containerd.sock" "$@"; }
+  wait_until "$containerd" ctr version || fail "containerd did not start: $(tail -n 3 containerd.out)"
+  ctr images import --no-unpack layout.tar >/dev/null
+  ctr images list --quiet >names
+  [[ "$(<names)" == localhost:5000/app:1 ]] || fail "containerd has the images $(<names)"
+  for layer in "${out_layers[@]}"; do
+    ctr content get "sha256:${layer##*/}" | cmp - "$layer"
+  done
+  kill "$containerd"
+  wait "$containerd" || true
+fi
+
 # --- through a registry ---
 
 port=$((20000 + RANDOM % 20000))
