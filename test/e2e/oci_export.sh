@@ -34,7 +34,7 @@ layers=()
 while read -r digest; do layers+=("$(blob "$digest")"); done < <(jq -r '.layers[].digest' "$manifest")
 ((${#layers[@]} == 2)) || fail "umoci made ${#layers[@]} layers"
 
-obd import-tar "${layers[@]}" -o image --size 1G --json >import.json
+obd import-tar "${layers[@]}" -o image --size 192M --json >import.json
 expect_json import.json '.layers | length == 2'
 [[ "$(jq -c '[.layers[].diff_id]' import.json)" == "$(jq -c .rootfs.diff_ids "$config")" ]] ||
   fail 'the diff ids are not those of the container image'
@@ -151,7 +151,7 @@ obd create top --from image
 obd export-oci top -o empty-upper --json >export.json
 expect_json export.json '.layers == 2' '.file_system == "ext4"' '.name == null'
 serve top
-qemu_io "$uri" 'write -P 7 900M 64k'
+qemu_io "$uri" 'write -P 7 180M 64k'
 stop_nbdkit
 expect_fail 1 'obd seal' obd export-oci top -o changed
 obd export-oci top -o changed --commit --json >export.json
