@@ -61,6 +61,7 @@ dev_packages=(
   clang-format-19
   clang-tidy-19
   cpio
+  curl
   docker-registry
   erofs-utils
   fio

@@ -120,9 +120,10 @@ Result<void> WritableLayer::load(const std::string& data_path) {
     OBD_TRY_ASSIGN(const std::string update, update_path(fs_, data_path));
     return fail(
         EUCLEAN,
-        "{}: overlaybd-resize has begun to change what is on the disk, and was interrupted; "
-        "run 'overlaybd-resize --config CONFIG --size GB' with the config of the image, "
-        "which finishes that with {}",
+        "{}: overlaybd-resize or overlaybd-apply has begun to change what is on the disk, and was "
+        "interrupted; run that command again with the config of the image ('overlaybd-apply "
+        "LAYER.tar CONFIG', 'overlaybd-resize --config CONFIG --size GB'), which finishes that "
+        "with {}",
         data_path, update);
   }
 

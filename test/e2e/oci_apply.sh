@@ -3,7 +3,7 @@
 own_mounts=yes
 . "$(dirname "$0")/functions.sh"
 . "$source_dir/test/e2e/oci_functions.sh"
-requires_command mkfs.ext4 e2fsck
+requires_command mkfs.ext4 e2fsck strace
 requires_loop_devices
 apply() { "$OBD_BUILD_DIR/bin/overlaybd-apply" "$@"; }
 
@@ -105,3 +105,33 @@ apply large.tar tiny/image/config.v1.json
 obd check tiny/image
 obd export tiny/image -o after.raw --force
 e2fsck -fn after.raw >fsck.log 2>&1 || fail "e2fsck: $(<fsck.log)"
+
+# Killed at any write: the old disk or one that the same command finishes.
+export SOURCE_DATE_EPOCH=1700000000
+obd create start --size 32M --type sparse
+apply --mkfs upper.tar.gz start/config.v1.json
+obd export start -o old.raw
+copy_start() {
+  rm -rf copy
+  cp --recursive --sparse=always start copy
+}
+copy_start
+strace -f -qq -o calls -e trace=pwrite64 "$OBD_BUILD_DIR/bin/overlaybd-apply" lower.tar copy/config.v1.json
+obd export copy -o new.raw
+calls=$(grep -c pwrite64 calls)
+for kill_at in 1 $((calls / 3)) $((calls * 2 / 3)) $((calls - 2)) $((calls - 1)) "$calls"; do
+  copy_start
+  ! { strace -f -qq -o calls -e trace=pwrite64 -e "inject=pwrite64:signal=KILL:when=$kill_at" \
+    "$OBD_BUILD_DIR/bin/overlaybd-apply" lower.tar copy/config.v1.json; } 2>/dev/null ||
+    fail "was not killed at write $kill_at of $calls"
+  if obd export copy -o now.raw --force >/dev/null 2>now.log; then
+    cmp -s old.raw now.raw || expect_same new.raw now.raw
+  else
+    grep -q "overlaybd-apply LAYER.tar CONFIG" now.log || fail "killed at write $kill_at: $(<now.log)"
+  fi
+  apply lower.tar copy/config.v1.json
+  obd export copy -o now.raw --force >/dev/null
+  e2fsck -fn now.raw >fsck.log 2>&1 || fail "e2fsck: $(<fsck.log)"
+  debugfs -R 'dump /big now.big' now.raw 2>/dev/null
+  expect_same lower/big now.big
+done

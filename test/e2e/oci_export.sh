@@ -34,7 +34,7 @@ layers=()
 while read -r digest; do layers+=("$(blob "$digest")"); done < <(jq -r '.layers[].digest' "$manifest")
 ((${#layers[@]} == 2)) || fail "umoci made ${#layers[@]} layers"
 
-obd import-tar "${layers[@]}" -o image --size 1G --json >import.json
+obd import-tar "${layers[@]}" -o image --size 192M --json >import.json
 expect_json import.json '.layers | length == 2'
 [[ "$(jq -c '[.layers[].diff_id]' import.json)" == "$(jq -c .rootfs.diff_ids "$config")" ]] ||
   fail 'the diff ids are not those of the container image'
@@ -88,6 +88,34 @@ skopeo inspect --raw oci:layout:1 >/dev/null
 skopeo inspect oci-archive:layout.tar:1 >/dev/null
 umoci stat --image layout:1 >/dev/null
 
+# --- into containerd ---
+
+if command -v containerd ctr >/dev/null; then
+  cat >containerd.toml <<EOS
+version = 2
+root = "$tmp/containerd-root"
+state = "$tmp/containerd-state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "$tmp/containerd.sock"
+[ttrpc]
+  address = "$tmp/containerd.sock.ttrpc"
+EOS
+  containerd --config containerd.toml >containerd.out 2>&1 &
+  containerd=$!
+  cleanup_fn stop_pid "$containerd"
+  ctr() { command ctr --address "$tmp/containerd.sock" "$@"; }
+  wait_until "$containerd" ctr version || fail "containerd did not start: $(tail -n 3 containerd.out)"
+  ctr images import --no-unpack layout.tar >/dev/null
+  ctr images list --quiet >names
+  [[ "$(<names)" == localhost:5000/app:1 ]] || fail "containerd has the images $(<names)"
+  for layer in "${out_layers[@]}"; do
+    ctr content get "sha256:${layer##*/}" | cmp - "$layer"
+  done
+  kill "$containerd"
+  wait "$containerd" || true
+fi
+
 # --- through a registry ---
 
 port=$((20000 + RANDOM % 20000))
@@ -123,7 +151,7 @@ obd create top --from image
 obd export-oci top -o empty-upper --json >export.json
 expect_json export.json '.layers == 2' '.file_system == "ext4"' '.name == null'
 serve top
-qemu_io "$uri" 'write -P 7 900M 64k'
+qemu_io "$uri" 'write -P 7 180M 64k'
 stop_nbdkit
 expect_fail 1 'obd seal' obd export-oci top -o changed
 obd export-oci top -o changed --commit --json >export.json

@@ -120,13 +120,16 @@ diff expected.tree actual.tree || fail "what bsdtar wrote is not what came"
 
 # --- refusals, and what they leave ---
 
+random_raw large 5M
+tar --create --file large.tar large
+
 head -c 300000 lower.tar >cut.tar
 expect_fail 1 "cut.tar: .*cut off" obd import-tar cut.tar -o cut
 [[ ! -e cut ]] || fail 'a cut-off layer left its folder'
 expect_fail 1 'no-such.tar' obd import-tar lower.tar no-such.tar -o none
 [[ ! -e none ]] || fail 'a missing layer left a folder'
 expect_fail 1 'holds config.v1.json already' obd import-tar lower.tar -o image
-expect_fail 1 'full' obd import-tar lower.tar -o small --size 2M
+expect_fail 1 'disk is full' obd import-tar large.tar -o small --size 4M
 [[ ! -e small ]] || fail 'a full disk left its folder'
 expect_fail 1 'is for a new file system' obd import-tar upper.tar.gz --from base -o none --size 1G
 expect_fail 1 'still writable' obd import-tar upper.tar.gz --from stacked -o none
@@ -136,17 +139,17 @@ expect_fail 2 'LAYER.tar' obd import-tar -o none
 mkdir tiny
 mount -t tmpfs -o size=6M tmpfs tiny
 cleanup_fn umount tiny
-expect_fail 1 'space|No space' obd import-tar lower.tar -o tiny/image --size 256M --mkfs-options '-O ^has_journal'
+expect_fail 1 'space|No space' obd import-tar large.tar -o tiny/image --size 256M --mkfs-options '-O ^has_journal'
 [[ -z "$(ls tiny)" ]] || fail "a full host: $(ls -R tiny)"
 
 # Killed half-way: no image, and the next one says what to do about the rest.
-(obd import-tar lower.tar upper.tar.gz -o killed --size 2G >/dev/null 2>&1 & echo $! >pid; wait) &
-for ((i = 0; i < 3000; ++i)); do
-  [[ -e killed/writable_data ]] && break
-  sleep 0.01
-done
-kill -KILL "$(<pid)" 2>/dev/null || true
-wait
+"$OBD_TOOL" import-tar lower.tar upper.tar.gz -o killed --size 2G >/dev/null 2>&1 &
+killed=$!
+cleanup_fn stop_pid "$killed"
+wait_until "$killed" test -e killed/writable_data || true
+kill -KILL "$killed" 2>/dev/null || true
+reap_killed "$killed"
+# It may have been quicker.
 if [[ ! -e killed/config.v1.json ]]; then
   expect_fail 1 'command that was killed' obd import-tar lower.tar -o killed --size 2G
 fi

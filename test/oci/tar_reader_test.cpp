@@ -42,7 +42,7 @@ Result<ReadTar> read_tar(const std::string& bytes) {
     if (!entry) break;
     ReadEntry read{*entry, {}};
     for (const ByteRange& range : entry->data) {
-      if (range.length > 1 << 20) return fail(EFBIG, "too much for this test");
+      if (range.length > 1 << 20) return fail(EFBIG, "/l.tar: too much for this test");
       std::string part(range.length, '\0');
       OBD_TRY(reader.read(std::as_writable_bytes(std::span(part))));
       read.content += part;
