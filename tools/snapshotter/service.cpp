@@ -113,7 +113,7 @@ class Calls final : public wire::Snapshots::Service {
   grpc::Status Prepare(ServerContext*, const wire::PrepareSnapshotRequest* request,
                        wire::PrepareSnapshotResponse* response) override {
     return call("Prepare", request->key(), [&]() -> Result<void> {
-      OBD_TRY_ASSIGN(Mounts mounts, snapshotter_.prepare(request->key(), request->parent(),
+      OBD_TRY_ASSIGN(auto mounts, snapshotter_.prepare(request->key(), request->parent(),
                                                          labels_of(request->labels())));
       put_mounts(std::move(mounts), *response);
       return {};
@@ -123,7 +123,7 @@ class Calls final : public wire::Snapshots::Service {
   grpc::Status View(ServerContext*, const wire::ViewSnapshotRequest* request,
                     wire::ViewSnapshotResponse* response) override {
     return call("View", request->key(), [&]() -> Result<void> {
-      OBD_TRY_ASSIGN(Mounts mounts, snapshotter_.view(request->key(), request->parent(),
+      OBD_TRY_ASSIGN(auto mounts, snapshotter_.view(request->key(), request->parent(),
                                                       labels_of(request->labels())));
       put_mounts(std::move(mounts), *response);
       return {};
