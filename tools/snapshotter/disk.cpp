@@ -130,8 +130,13 @@ Result<attach::Attached> attach_again(attach::ImageState& state,
   auto attached = attach::attach(state, request);
   if (attached || attached.error().code != EEXIST) return attached;
   OBD_TRY_ASSIGN(auto old, state.load());
-  if (old) OBD_TRY(release_attached(state, *old, Release::keep_content));
-  return attach::attach(state, request);
+  if (!old) return attached;
+  const auto released = release_attached(state, *old, Release::keep_content);
+  if (released) return attach::attach(state, request);
+  // In use still, and frozen: it shows what it would if it were attached anew.
+  if (released.error().code != EBUSY || !request.read_only)
+    return std::unexpected(released.error());
+  return attach::Attached{.attachment = std::move(*old), .is_new = false};
 }
 
 }  // namespace
@@ -156,12 +161,6 @@ Result<void> Disks::mount(const DiskRequest& request, const std::string& directo
   OBD_TRY_ASSIGN(attach::ImageState state,
                  attach::ImageState::lock(config_.state_dir, request.image));
   auto attached = attach_again(state, attach_request(config_, request));
-  if (!attached && attached.error().code == EBUSY && request.read_only) {
-    // Frozen, and still mounted here: it shows what it would if it were mounted anew.
-    OBD_TRY_ASSIGN(const auto old, state.load());
-    OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-    if (old && !there.empty() && there == old->device) return {};
-  }
   OBD_TRY(attached);
   OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
   if (there == attached->attachment.device) return {};

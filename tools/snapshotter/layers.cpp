@@ -64,6 +64,17 @@ Result<std::set<std::string>> names_in(const std::string& folder) {
 
 Result<bool> is_there(const std::string& path) { return posix_file_system().exists(path); }
 
+// With rm, which knows how to deal with folders that are deeper than a path can be long, and does
+// not reach into a disk that is mounted.
+Result<void> remove_tree(const std::string& path) {
+  OBD_TRY_ASSIGN(const bool there, is_there(path));
+  if (!there) return {};
+  OBD_TRY_ASSIGN(const std::string rm, tool::find_program("rm"));
+  OBD_TRY_ASSIGN(const int status, tool::run_program({rm, "-rf", "--one-file-system", "--", path}));
+  if (status != 0) return fail(EIO, "{}: cannot be removed", path);
+  return {};
+}
+
 Result<void> copy_file(int from, const std::string& from_name, int to, const std::string& to_name) {
   while (true) {
     const ssize_t copied = ::copy_file_range(from, nullptr, to, nullptr, size_t{1} << 30, 0);
@@ -300,16 +311,14 @@ Result<void> Layers::sync_content(int64_t id) const {
   return {};
 }
 
-// With rm, which knows how to deal with folders that are deeper than a path can be long, and does
-// not reach into a disk that is mounted.
-Result<void> Layers::remove(int64_t id) const {
-  OBD_TRY_ASSIGN(const bool there, is_there(folder(id)));
-  if (!there) return {};
-  OBD_TRY_ASSIGN(const std::string rm, tool::find_program("rm"));
-  OBD_TRY_ASSIGN(const int status,
-                 tool::run_program({rm, "-rf", "--one-file-system", "--", folder(id)}));
-  if (status != 0) return fail(EIO, "{}: cannot be removed", folder(id));
-  return {};
+Result<void> Layers::remove(int64_t id) const { return remove_tree(folder(id)); }
+
+Result<void> Layers::remove_image(int64_t id) const { return remove_tree(block(id)); }
+
+bool Layers::has_sealed_image(int64_t id) const {
+  if (::access(image(id).c_str(), F_OK) != 0) return false;
+  const auto sealed = sealed_layer(id);
+  return sealed && *sealed;
 }
 
 Result<std::vector<int64_t>> Layers::list() const {

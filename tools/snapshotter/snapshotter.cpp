@@ -1,7 +1,8 @@
 // Two kinds of locks: keys_ keeps calls for one snapshot apart, images_ what is done to one disk.
 // The second matters for the disk of a committed snapshot, which many share: whoever is about to
 // use it has its row in the database before it asks for the lock, and whoever is about to take it
-// down looks for such rows while it holds the lock.
+// down looks for such rows while it holds the lock. Two of images_ are taken from a snapshot down to
+// its ancestor, never the other way.
 
 #include "tools/snapshotter/snapshotter.h"
 
@@ -16,6 +17,7 @@
 
 #include "core/io/file.h"
 #include "tools/obd/program.h"
+#include "tools/snapshotter/copy_folders.h"
 #include "tools/snapshotter/filter.h"
 #include "tools/snapshotter/labels.h"
 #include "tools/snapshotter/log.h"
@@ -206,19 +208,10 @@ Result<Snapshotter::Plan> Snapshotter::plan(Kind kind, const std::string& key,
   }
   // Told that an overlaybd blob is coming: it becomes a layer where it is unpacked.
   if (!label_value(labels, label::kBlobDigest).empty()) return plan;
-  if (!below || is_disk(*below)) {
-    plan.shape = disk;
-    if (!below && plan.size == 0) plan.size = kFirstDiskSize;
-    return plan;
-  }
-  if (asked) {
-    return fail(EBUSY,
-                "snapshot {} cannot be a disk, as label {} wants: its parent {} is an ordinary "
-                "layer, unpacked in rwMode overlayfs; unpack the image in rwMode dir or dev, or "
-                "import it with obd import-tar",
-                shown(key), label::kWritable, shown(parent));
-  }
-  log_info("snapshot {} becomes a folder: its parent is an ordinary layer", shown(key));
+  // A layer that is unpacked over folders is one more of them.
+  if (below && !is_disk(*below) && is_unpacking(key, labels) && !asked) return plan;
+  plan.shape = disk;
+  if (!below && plan.size == 0) plan.size = kFirstDiskSize;
   return plan;
 }
 
@@ -275,6 +268,8 @@ Result<void> Snapshotter::build_disk(const Snapshot& snapshot, const Plan& plan)
                        .mkfs_options = plan.hint.mkfs_options};
   bool grows = false;
   if (!is_first) {
+    OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
+    if (!is_disk(ancestors.front())) OBD_TRY(copy_to_disk(ancestors));
     disk.parent = snapshot.parent_id;
     if (plan.size != 0) {
       OBD_TRY_ASSIGN(const uint64_t size, layers_.disk_size(snapshot.parent_id));
@@ -370,6 +365,51 @@ Result<void> Snapshotter::share_disk(const Snapshot& parent) {
                       layers_.mount_point(parent.id), hint);
 }
 
+// Of a chain of committed snapshots, the topmost first: their folders, down to a disk.
+Result<std::vector<std::string>> Snapshotter::shown_folders(const std::vector<Snapshot>& chain) {
+  std::vector<std::string> folders;
+  for (const Snapshot& snapshot : chain) {
+    if (is_disk(snapshot)) {
+      OBD_TRY(share_disk(snapshot));
+      folders.push_back(layers_.mount_point(snapshot.id));
+      break;
+    }
+    folders.push_back(layers_.fs(snapshot.id));
+  }
+  return folders;
+}
+
+// Gives the topmost of the chain, a folder, an image that shows what its overlay mount does, for
+// disks to go on from. It goes away with the snapshot.
+Result<void> Snapshotter::copy_to_disk(const std::vector<Snapshot>& chain) {
+  const Snapshot& top = chain.front();
+  const auto lock = images_.lock(lock_name(top.id));
+  if (layers_.has_sealed_image(top.id)) return {};
+  const std::string image = layers_.image(top.id);
+  OBD_TRY_ASSIGN(const bool is_begun, posix_file_system().exists(layers_.block(top.id)));
+  if (is_begun) {
+    OBD_TRY(disks_.release(image, Release::discard_content));
+    OBD_TRY(layers_.remove_image(top.id));
+  }
+  log_info("snapshot {}, an ordinary layer, is copied to a disk, with those below it",
+           shown(top.key));
+  OBD_TRY_ASSIGN(const auto folders, shown_folders(chain));
+  OBD_TRY_ASSIGN(const FileSystemHint hint, hint_for(top));
+  OBD_TRY(
+      layers_.make_disk(top.id, {.kind = UpperKind::append,
+                                 .parent = std::nullopt,
+                                 .size = kFirstDiskSize,
+                                 .fstype = hint.type.empty() ? config_.default_fs_type : hint.type,
+                                 .mkfs_options = hint.mkfs_options}));
+  OBD_TRY(disks_.mount({.image = image}, layers_.mount_point(top.id), hint));
+  ::rmdir((layers_.mount_point(top.id) + "/lost+found").c_str());
+  const auto copied =
+      copy_folders(folders, layers_.folder(top.id) + "/merged", layers_.mount_point(top.id));
+  OBD_TRY(disks_.release(image, copied ? Release::keep_content : Release::discard_content));
+  OBD_TRY(copied);
+  return layers_.seal(top.id);
+}
+
 Result<Mounts> Snapshotter::folder_mounts(const Snapshot& snapshot) {
   const bool is_view = snapshot.kind == Kind::view;
   const std::string own = layers_.fs(snapshot.id);
@@ -377,15 +417,7 @@ Result<Mounts> Snapshotter::folder_mounts(const Snapshot& snapshot) {
     return Mounts{{.type = "bind", .source = own, .options = {is_view ? "ro" : "rw", "rbind"}}};
   }
   OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
-  std::vector<std::string> lowers;
-  for (const Snapshot& ancestor : ancestors) {
-    if (is_disk(ancestor)) {
-      OBD_TRY(share_disk(ancestor));
-      lowers.push_back(layers_.mount_point(ancestor.id));
-      break;
-    }
-    lowers.push_back(layers_.fs(ancestor.id));
-  }
+  OBD_TRY_ASSIGN(const std::vector<std::string> lowers, shown_folders(ancestors));
   if (is_view && lowers.size() == 1) {
     return Mounts{{.type = "bind", .source = lowers.front(), .options = {"ro", "rbind"}}};
   }
@@ -528,7 +560,9 @@ Result<void> Snapshotter::remove(const std::string& key) {
 
 // The snapshot's own disk, unless somebody has begun to build on it.
 Result<void> Snapshotter::release_unless_used(const Snapshot& snapshot, Release content) {
-  if (!is_disk(snapshot) || snapshot.kind == Kind::view) return {};
+  if (snapshot.kind == Kind::view) return {};
+  OBD_TRY_ASSIGN(const bool has_disk, posix_file_system().exists(layers_.block(snapshot.id)));
+  if (!has_disk) return {};
   const auto lock = images_.lock(lock_name(snapshot.id));
   OBD_TRY(store_.check_removable(snapshot.key));
   return disks_.release(layers_.image(snapshot.id), content);

@@ -9,7 +9,7 @@
 //   a disk             overlayfs      a folder, overlaid on the parent's disk, mounted once for all
 //   a disk             dir, dev       a disk that goes on from the parent's
 //   folders            overlayfs      a folder, overlaid on those
-//   folders            dir, dev       by the configuration: the same; by a label: refused
+//   folders            dir, dev       a disk that goes on from a copy of those, made once
 //
 // A view has nothing of its own: it shows its parent's folders or disk, read-only.
 //
@@ -91,6 +91,8 @@ class Snapshotter {
   Result<Mounts> folder_mounts(const Snapshot& snapshot);
   Result<Mounts> disk_mounts(const Snapshot& snapshot);
   Result<void> share_disk(const Snapshot& parent);
+  Result<std::vector<std::string>> shown_folders(const std::vector<Snapshot>& chain);
+  Result<void> copy_to_disk(const std::vector<Snapshot>& chain);
   [[nodiscard]] Result<FileSystemHint> hint_for(const Snapshot& snapshot) const;
   [[nodiscard]] Result<DiskRequest> disk_request(const Snapshot& snapshot) const;
 
