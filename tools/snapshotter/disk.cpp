@@ -23,7 +23,7 @@ attach::AttachRequest attach_request(const Config& config, const DiskRequest& re
   if (config.backend == "nbd") wanted.backend = attach::Backend::nbd;
   if (config.backend == "fuse") wanted.backend = attach::Backend::fuse;
   wanted.read_only = request.read_only;
-  wanted.max_upper_size = request.quota;
+  wanted.server.max_upper_size = request.quota;
   wanted.plugin = config.plugin;
   return wanted;
 }
@@ -51,6 +51,22 @@ bool is_mounted_by_us(const attach::Attachment& attachment, const std::string& d
   });
 }
 
+// The kernel's number of the image's device; 0: there is none.
+dev_t device_of(const attach::ImageState& state, const attach::Attachment& attachment) {
+  const std::string device = attach::find_device(state.paths(), attachment);
+  return device.empty() ? 0 : attach::device_number(device).value_or(0);
+}
+
+enum class There { nothing, this_image, something_else };
+
+Result<There> what_is_mounted(const attach::ImageState& state, const attach::Attachment& attachment,
+                              const std::string& directory) {
+  OBD_TRY_ASSIGN(const auto mounted, attach::mounted_on(directory));
+  if (!mounted) return There::nothing;
+  const dev_t device = device_of(state, attachment);
+  return device != 0 && mounted->device == device ? There::this_image : There::something_else;
+}
+
 // The error, after taking down what was attached for nothing.
 std::unexpected<Error> give_up(attach::ImageState& state, attach::Attached& attached, Error error) {
   if (attached.is_new) {
@@ -64,7 +80,10 @@ std::unexpected<Error> give_up(attach::ImageState& state, attach::Attached& atta
 Result<void> forget_mount(attach::ImageState& state, attach::Attachment& attachment,
                           const std::string& directory) {
   std::erase_if(attachment.mounts, [&](const auto& mount) { return mount.directory == directory; });
-  return state.save(attachment);
+  // A directory too many in the state is as one that somebody else has unmounted.
+  auto saved = state.save(attachment);
+  if (!saved && attach::is_lack_of_space(saved.error())) return {};
+  return saved;
 }
 
 Result<void> mount_attached(attach::ImageState& state, attach::Attachment& attachment,
@@ -89,8 +108,8 @@ Result<void> mount_attached(attach::ImageState& state, attach::Attachment& attac
 
 Result<void> unmount_attached(attach::ImageState& state, attach::Attachment& attachment,
                               const std::string& directory, Release content) {
-  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-  if (there == attachment.device) {
+  OBD_TRY_ASSIGN(const There there, what_is_mounted(state, attachment, directory));
+  if (there == There::this_image) {
     if (content == Release::keep_content && attach::is_alive(state.paths(), attachment)) {
       OBD_TRY(attach::sync_file_system(directory));
     }
@@ -101,13 +120,15 @@ Result<void> unmount_attached(attach::ImageState& state, attach::Attachment& att
 
 // Before anything is undone: refuses while somebody else has mounted the device where all can see
 // it.
-Result<void> refuse_foreign_mounts(const attach::Attachment& attachment) {
-  const auto mounts = attach::find_mounts(attachment.device);
+Result<void> refuse_foreign_mounts(const attach::ImageState& state,
+                                   const attach::Attachment& attachment) {
+  const std::string device = attach::find_device(state.paths(), attachment);
+  const auto mounts = attach::find_mounts(device);
   if (!mounts) return {};  // no device, no mounts
   for (const attach::DeviceMount& mount : *mounts) {
     if (mount.process == 0 && !is_mounted_by_us(attachment, mount.directory)) {
-      return fail(EBUSY, "{}, the disk of {}, is in use: mounted on {}", attachment.device,
-                  attachment.image, mount.directory);
+      return fail(EBUSY, "{}, the disk of {}, is in use: mounted on {}", device, attachment.image,
+                  mount.directory);
     }
   }
   return {};
@@ -115,7 +136,7 @@ Result<void> refuse_foreign_mounts(const attach::Attachment& attachment) {
 
 Result<void> release_attached(attach::ImageState& state, attach::Attachment& attachment,
                               Release content) {
-  OBD_TRY(refuse_foreign_mounts(attachment));
+  OBD_TRY(refuse_foreign_mounts(state, attachment));
   while (!attachment.mounts.empty()) {
     const std::string directory = attachment.mounts.back().directory;
     OBD_TRY(unmount_attached(state, attachment, directory, content));
@@ -162,11 +183,11 @@ Result<void> Disks::mount(const DiskRequest& request, const std::string& directo
                  attach::ImageState::lock(config_.state_dir, request.image));
   auto attached = attach_again(state, attach_request(config_, request));
   OBD_TRY(attached);
-  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-  if (there == attached->attachment.device) return {};
-  if (!there.empty()) {
+  OBD_TRY_ASSIGN(const There there, what_is_mounted(state, attached->attachment, directory));
+  if (there == There::this_image) return {};
+  if (there == There::something_else) {
     return give_up(state, *attached,
-                   Error{EBUSY, fmt::format("{}: {} is mounted there", directory, there)});
+                   Error{EBUSY, fmt::format("{}: something else is mounted there", directory)});
   }
   const auto mounted =
       mount_attached(state, attached->attachment, directory, request.read_only, hint);

@@ -1,8 +1,8 @@
 // Two kinds of locks: keys_ keeps calls for one snapshot apart, images_ what is done to one disk.
 // The second matters for the disk of a committed snapshot, which many share: whoever is about to
 // use it has its row in the database before it asks for the lock, and whoever is about to take it
-// down looks for such rows while it holds the lock. Two of images_ are taken from a snapshot down to
-// its ancestor, never the other way.
+// down looks for such rows while it holds the lock. Two of images_ are taken from a snapshot down
+// to its ancestor, never the other way.
 
 #include "tools/snapshotter/snapshotter.h"
 
