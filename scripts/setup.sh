@@ -23,20 +23,27 @@ build_packages=(
   git
   libblkid-dev
   libcli11-dev
+  libcpp-httplib-dev
   libfmt-dev
   libfuse3-dev
+  libgrpc++-dev
   libisal-dev
   liblz4-dev
   libmount-dev
   libnbd-dev
   libnl-genl-3-dev
+  libprotobuf-dev
+  libre2-dev
+  libsqlite3-dev
   libzstd-dev
-  ninja-build
-  nlohmann-json3-dev
   nbdkit
   nbdkit-plugin-dev
+  ninja-build
+  nlohmann-json3-dev
   perl
   pkg-config
+  protobuf-compiler
+  protobuf-compiler-grpc
 )
 
 # Making file systems and looking at images as a client does: scripts/quickstart.sh uses these.
