@@ -36,10 +36,10 @@ build_packages=(
   libre2-dev
   libsqlite3-dev
   libzstd-dev
-  nbdkit
-  nbdkit-plugin-dev
   ninja-build
   nlohmann-json3-dev
+  nbdkit
+  nbdkit-plugin-dev
   perl
   pkg-config
   protobuf-compiler

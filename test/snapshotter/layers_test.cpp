@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "core/image/image.h"
 #include "core/io/file.h"
 #include "core/layer/sealed_layer.h"
 #include "test/unit/scratch_folder.h"
@@ -36,6 +37,17 @@ class LayersTest : public testing::Test {
 
   static void write(const std::string& path, const std::string& text) {
     std::ofstream(path, std::ios::binary) << text;
+  }
+
+  std::vector<std::byte> content_of(int64_t id) {
+    const auto image =
+        Image::open(posix_file_system(), layers_.image(id), {.access = Access::read_only});
+    EXPECT_TRUE(image) << image.error().message;
+    std::vector<std::byte> bytes(kSize);
+    if (image) {
+      EXPECT_TRUE((*image)->read(bytes, 0));
+    }
+    return bytes;
   }
 
   static mode_t mode_of(const std::string& path) {
@@ -90,13 +102,18 @@ TEST_F(LayersTest, StacksDisks) {
 
 TEST_F(LayersTest, SealsByACopyAndRemovesTheOriginalLater) {
   make(1, std::nullopt);
-  ASSERT_TRUE(layers_.seal_frozen(1));
+  const std::vector<std::byte> before = content_of(1);
+  const std::string device = folder_ / "device";
+  write(device, std::string(reinterpret_cast<const char*>(before.data()), before.size()));
+  const auto sealed = layers_.seal_frozen(1, device);
+  ASSERT_TRUE(sealed) << sealed.error().message;
+  EXPECT_TRUE(content_of(1) == before);
   EXPECT_EQ(**layers_.sealed_layer(1), layers_.block(1) + "/overlaybd.sealed");
   EXPECT_TRUE(layers_.has_leftovers(1));
   layers_.remove_leftovers(1);
   EXPECT_FALSE(layers_.has_leftovers(1));
   EXPECT_FALSE(std::filesystem::exists(layers_.block(1) + "/writable_data"));
-  EXPECT_EQ(*layers_.disk_size(1), kSize);
+  EXPECT_TRUE(content_of(1) == before);
 }
 
 TEST_F(LayersTest, AdoptsABlob) {

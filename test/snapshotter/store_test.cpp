@@ -55,7 +55,8 @@ class StoreTest : public testing::Test {
 
   std::vector<std::string> keys() {
     std::vector<std::string> keys;
-    for (const Snapshot& snapshot : *store_->list("", 1000)) keys.push_back(snapshot.key);
+    const auto all = store_->list("", 1000);
+    for (const Snapshot& snapshot : *all) keys.push_back(snapshot.key);
     return keys;
   }
 
@@ -256,7 +257,9 @@ TEST_F(StoreTest, ServesManyThreads) {
       for (int j = 0; j < 20; ++j) {
         const std::string key = fmt::format("{}-{}", i, j);
         EXPECT_TRUE(add(key, "base"));
-        if (j % 2 == 0) EXPECT_TRUE(store_->remove(key));
+        if (j % 2 == 0) {
+          EXPECT_TRUE(store_->remove(key));
+        }
       }
     });
   }

@@ -205,7 +205,9 @@ Result<void> Disks::unmount(const std::string& image, const std::string& directo
 Result<void> Disks::freeze(const std::string& directory) const {
   OBD_TRY(attach::sync_file_system(directory));
   // Of the file system, not of this mount alone.
-  if (::mount("none", directory.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0) return {};
+  if (::mount("none", directory.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0) {
+    return attach::sync_file_system(directory);
+  }
   if (errno == EBUSY) {
     const std::string users = attach::describe_users_of_mount(directory);
     return fail(EBUSY, "{}: a file in it is open for writing{}{}", directory,

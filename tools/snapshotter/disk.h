@@ -59,7 +59,7 @@ class Disks {
   Result<void> unmount(const std::string& image, const std::string& directory) const;
 
   // From now on nobody writes to a disk that is mounted on the directory, whoever else has mounted
-  // it. EBUSY when a file is open for writing.
+  // it; all that was written has reached the device. EBUSY when a file is open for writing.
   Result<void> freeze(const std::string& directory) const;
 
   // Unmounts and detaches; success when it is not attached.

@@ -75,8 +75,8 @@ class Layers {
 
   // Makes the writable layer immutable, in place. The image is not attached.
   Result<void> seal(int64_t id) const;
-  // The same by a copy, while a frozen disk is still attached.
-  Result<void> seal_frozen(int64_t id) const;
+  // The same by a copy, while a frozen disk is still attached as `device`.
+  Result<void> seal_frozen(int64_t id, const std::string& device) const;
   // Removes a writable layer that the image has no use for any more.
   void remove_leftovers(int64_t id) const;
   [[nodiscard]] bool has_leftovers(int64_t id) const;

@@ -535,7 +535,8 @@ Result<void> Snapshotter::seal_disk(const Snapshot& snapshot) {
     return fail(EBUSY, "{}; and {}", released.error().message, frozen.error().message);
   }
   log_info("snapshot {} is committed by a copy: {}", shown(snapshot.key), released.error().message);
-  return layers_.seal_frozen(snapshot.id);
+  OBD_TRY_ASSIGN(const DeviceMount device, disks_.attach(request, hint));
+  return layers_.seal_frozen(snapshot.id, device.device);
 }
 
 // ---- removing ----
