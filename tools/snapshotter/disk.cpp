@@ -216,6 +216,11 @@ Result<void> Disks::freeze(const std::string& directory) const {
   return fail_errno(errno, "{}: cannot be made read-only", directory);
 }
 
+Result<void> Disks::thaw(const std::string& directory) const {
+  if (::mount("none", directory.c_str(), nullptr, MS_REMOUNT, nullptr) == 0) return {};
+  return fail_errno(errno, "{}: cannot be made writable again", directory);
+}
+
 Result<void> Disks::release(const std::string& image, Release content) const {
   OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock(config_.state_dir, image));
   OBD_TRY_ASSIGN(auto attachment, state.load());
@@ -223,14 +228,11 @@ Result<void> Disks::release(const std::string& image, Release content) const {
   return release_attached(state, *attachment, content);
 }
 
-std::vector<std::string> Disks::recover(const std::string& folder) const {
+Result<std::vector<std::string>> Disks::recover(const std::string& folder) const {
+  OBD_TRY(attach::check_state_dir(config_.state_dir));
+  OBD_TRY_ASSIGN(const auto ids, attach::list_ids(config_.state_dir));
   std::vector<std::string> images;
-  const auto ids = attach::list_ids(config_.state_dir);
-  if (!ids) {
-    log_error("{}", ids.error().message);
-    return images;
-  }
-  for (const std::string& id : *ids) {
+  for (const std::string& id : ids) {
     const auto seen = attach::look_at(attach::StatePaths(config_.state_dir, id));
     if (!seen || !*seen || !(*seen)->image.starts_with(folder + "/")) continue;
     auto state = attach::ImageState::lock_id(config_.state_dir, id);

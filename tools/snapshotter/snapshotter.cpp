@@ -149,7 +149,13 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::open(const Config& config) {
 }
 
 Result<void> Snapshotter::recover() {
-  static_cast<void>(disks_.recover(layers_.snapshots()));
+  OBD_TRY_ASSIGN(const auto images, disks_.recover(layers_.snapshots()));
+  for (const std::string& image : images) {
+    OBD_TRY_ASSIGN(const bool is_there, posix_file_system().exists(image));
+    if (is_there) continue;
+    const auto released = disks_.release(image, Release::discard_content);
+    if (!released) log_error("{}", released.error().message);
+  }
   OBD_TRY_ASSIGN(const auto unfinished, store_.unfinished());
   for (const Snapshot& snapshot : unfinished) {
     log_info("snapshot {} was being made: it is undone", shown(snapshot.key));
@@ -535,8 +541,14 @@ Result<void> Snapshotter::seal_disk(const Snapshot& snapshot) {
     return fail(EBUSY, "{}; and {}", released.error().message, frozen.error().message);
   }
   log_info("snapshot {} is committed by a copy: {}", shown(snapshot.key), released.error().message);
-  OBD_TRY_ASSIGN(const DeviceMount device, disks_.attach(request, hint));
-  return layers_.seal_frozen(snapshot.id, device.device);
+  const auto device = disks_.attach(request, hint);
+  const auto sealed = device ? layers_.seal_frozen(snapshot.id, device->device)
+                             : Result<void>(std::unexpected(device.error()));
+  if (sealed) return {};
+  if (const auto thawed = disks_.thaw(mount_point); !thawed) {
+    log_error("{}", thawed.error().message);
+  }
+  return sealed;
 }
 
 // ---- removing ----
