@@ -256,9 +256,11 @@ Result<Mounts> Snapshotter::make(Kind kind, const std::string& key, const std::s
 Result<Mounts> Snapshotter::build(const Snapshot& snapshot, const Plan& plan) {
   // What an overlay shows as its top folder is the upper one.
   std::string below;
-  if (snapshot.parent_id != 0 && plan.shape == Shape::folder) {
+  if (snapshot.kind == Kind::active && snapshot.parent_id != 0 && !is_disk(snapshot) &&
+      !takes_blob(snapshot)) {
     OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
-    if (!is_disk(ancestors.front())) below = layers_.fs(ancestors.front().id);
+    OBD_TRY_ASSIGN(const auto folders, shown_folders(ancestors));
+    below = folders.front();
   }
   OBD_TRY(layers_.make_folders(snapshot.id, below));
   if (snapshot.kind == Kind::active && is_disk(snapshot)) OBD_TRY(build_disk(snapshot, plan));
@@ -470,7 +472,7 @@ bool Snapshotter::is_sealed(const Snapshot& snapshot) const {
 // it taken for a layer, the rest of the container would be lost.
 Result<bool> Snapshotter::brought_blob(const Snapshot& snapshot,
                                        const std::vector<Snapshot>& ancestors) {
-  if (!is_unpacking(snapshot.key, snapshot.labels)) return false;
+  if (!is_unpacking(snapshot.key, snapshot.labels) && !takes_blob(snapshot)) return false;
   if (!ancestors.empty() && !is_disk(ancestors.front())) return false;
   if (!is_disk(snapshot)) return layers_.is_blob_alone(layers_.fs(snapshot.id), "");
   const std::string mount_point = layers_.mount_point(snapshot.id);
@@ -648,6 +650,7 @@ Result<Snapshot> Snapshotter::update(const std::string& key, const Labels& label
                                      const std::vector<std::string>& fields) {
   OBD_TRY(check_key("name", key));
   OBD_TRY(check_labels(labels));
+  OBD_TRY(file_system_hint(labels));
   const auto lock = keys_.lock(key);
   std::optional<std::vector<std::string>> names;
   bool all = fields.empty();
