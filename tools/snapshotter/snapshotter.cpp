@@ -409,13 +409,14 @@ Result<void> Snapshotter::copy_to_disk(const std::vector<Snapshot>& chain) {
                                  .size = kFirstDiskSize,
                                  .fstype = hint.type.empty() ? config_.default_fs_type : hint.type,
                                  .mkfs_options = hint.mkfs_options}));
-  OBD_TRY(disks_.mount({.image = image}, layers_.mount_point(top.id), hint));
+  const DiskRequest request{.image = image, .read_only = false, .quota = 0};
+  OBD_TRY(disks_.mount(request, layers_.mount_point(top.id), hint));
   ::rmdir((layers_.mount_point(top.id) + "/lost+found").c_str());
   const auto copied =
       copy_folders(folders, layers_.folder(top.id) + "/merged", layers_.mount_point(top.id));
-  OBD_TRY(disks_.release(image, copied ? Release::keep_content : Release::discard_content));
-  OBD_TRY(copied);
-  return layers_.seal(top.id);
+  if (copied) return seal_mounted(top.id, request, hint);
+  OBD_TRY(disks_.release(image, Release::discard_content));
+  return copied;
 }
 
 Result<Mounts> Snapshotter::folder_mounts(const Snapshot& snapshot) {
@@ -529,22 +530,27 @@ Result<void> Snapshotter::seal_disk(const Snapshot& snapshot) {
   OBD_TRY(disks_.mount(request, mount_point, hint));
   OBD_TRY_ASSIGN(const bool has_blob, brought_blob(snapshot, ancestors));
   if (has_blob) OBD_TRY(layers_.take_blob(snapshot.id, mount_point));
+  if (!has_blob) return seal_mounted(snapshot.id, request, hint);
+  OBD_TRY(disks_.release(request.image, Release::keep_content));
+  return layers_.adopt_blob(
+      snapshot.id, snapshot.parent_id == 0 ? std::nullopt : std::optional(snapshot.parent_id));
+}
+
+// Of a disk that is mounted on its mount point.
+Result<void> Snapshotter::seal_mounted(int64_t id, const DiskRequest& request,
+                                       const FileSystemHint& hint) {
+  const std::string mount_point = layers_.mount_point(id);
   const auto released = disks_.release(request.image, Release::keep_content);
-  if (has_blob) {
-    OBD_TRY(released);
-    return layers_.adopt_blob(
-        snapshot.id, snapshot.parent_id == 0 ? std::nullopt : std::optional(snapshot.parent_id));
-  }
-  if (released) return layers_.seal(snapshot.id);
+  if (released) return layers_.seal(id);
   if (released.error().code != EBUSY) return released;
   // Somebody has it mounted still. If nobody writes to it, it can stay so.
   OBD_TRY(disks_.mount(request, mount_point, hint));
   if (const auto frozen = disks_.freeze(mount_point); !frozen) {
     return fail(EBUSY, "{}; and {}", released.error().message, frozen.error().message);
   }
-  log_info("snapshot {} is committed by a copy: {}", shown(snapshot.key), released.error().message);
+  log_info("{} is sealed by a copy: {}", request.image, released.error().message);
   const auto device = disks_.attach(request, hint);
-  const auto sealed = device ? layers_.seal_frozen(snapshot.id, device->device)
+  const auto sealed = device ? layers_.seal_frozen(id, device->device)
                              : Result<void>(std::unexpected(device.error()));
   if (sealed) return {};
   if (const auto thawed = disks_.thaw(mount_point); !thawed) {
@@ -620,8 +626,7 @@ void Snapshotter::remove_leftovers() {
     const auto page = store_.list(after, kPage);
     if (!page || page->empty()) return;
     for (const Snapshot& snapshot : *page) {
-      if (snapshot.kind != Kind::committed || !is_disk(snapshot)) continue;
-      if (!layers_.has_leftovers(snapshot.id)) continue;
+      if (snapshot.kind != Kind::committed || !layers_.has_leftovers(snapshot.id)) continue;
       const auto lock = images_.lock(lock_name(snapshot.id));
       const auto used = store_.has_users(snapshot.id);
       if (!used || *used) continue;

@@ -99,6 +99,7 @@ class Snapshotter {
   Result<void> finish_commit(const Snapshot& snapshot);
   Result<bool> brought_blob(const Snapshot& snapshot, const std::vector<Snapshot>& ancestors);
   Result<void> seal_disk(const Snapshot& snapshot);
+  Result<void> seal_mounted(int64_t id, const DiskRequest& request, const FileSystemHint& hint);
   bool is_sealed(const Snapshot& snapshot) const;
 
   Result<void> release_unless_used(const Snapshot& snapshot, Release content);
