@@ -32,7 +32,7 @@ using testing::SizeIs;
 class ServiceTest : public testing::Test {
  protected:
   ServiceTest() {
-    config_.root = folder_ / "root";
+    config_.root = std::filesystem::path(folder_ / "root").lexically_normal();
     config_.address = folder_ / "s.sock";
     config_.state_dir = folder_ / "state";
     set_log_level(LogLevel::error);
