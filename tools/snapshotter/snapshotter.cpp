@@ -106,17 +106,13 @@ FieldLookup fields_of(const Snapshot& snapshot) {
   };
 }
 
-Result<void> grow_file_system(const DeviceMount& device, const std::string& directory) {
-  const bool is_xfs = device.fstype == "xfs";
-  if (!is_xfs && device.fstype != "ext4") {
-    return fail(EOPNOTSUPP, "a disk with {} cannot be made larger than its parent's",
-                device.fstype);
-  }
-  OBD_TRY_ASSIGN(const std::string program,
-                 tool::find_program(is_xfs ? "xfs_growfs" : "resize2fs"));
-  OBD_TRY_ASSIGN(const int status,
-                 tool::run_program({program, is_xfs ? directory : device.device}));
-  if (status != 0) return fail(EIO, "{} failed with exit status {}", program, status);
+// `most` is the highest exit status that is no failure.
+Result<void> run(const std::string& name, const std::vector<std::string>& arguments, int most = 0) {
+  OBD_TRY_ASSIGN(std::string program, tool::find_program(name));
+  std::vector<std::string> words = {std::move(program)};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  OBD_TRY_ASSIGN(const int status, tool::run_program(words, tool::ProgramOutput::discarded));
+  if (status > most) return fail(EIO, "{} failed with exit status {}", words.front(), status);
   return {};
 }
 
@@ -289,18 +285,31 @@ Result<void> Snapshotter::build_disk(const Snapshot& snapshot, const Plan& plan)
   return is_first || grows ? work_on_new_disk(snapshot) : Result<void>();
 }
 
-// What can only be done to a file system that is mounted.
+// An empty root folder for a first one; for others a file system as large as the disk.
 Result<void> Snapshotter::work_on_new_disk(const Snapshot& snapshot) {
   const std::string mount_point = layers_.mount_point(snapshot.id);
   OBD_TRY_ASSIGN(const FileSystemHint hint, hint_for(snapshot));
   OBD_TRY_ASSIGN(const DiskRequest request, disk_request(snapshot));
+  const bool is_first = snapshot.parent_id == 0;
+  std::string fstype;
+  if (!is_first) {
+    OBD_TRY_ASSIGN(const DeviceMount device, disks_.attach(request, hint));
+    fstype = device.fstype;
+    if (fstype == "ext4") {
+      OBD_TRY(run("e2fsck", {"-f", "-p", device.device}, 1));
+      OBD_TRY(run("resize2fs", {device.device}));
+      return {};
+    }
+    if (fstype != "xfs") {
+      return fail(EOPNOTSUPP, "a disk with {} cannot be made larger than its parent's", fstype);
+    }
+  }
   OBD_TRY(disks_.mount(request, mount_point, hint));
-  if (snapshot.parent_id == 0) {
+  if (is_first) {
     // An image's root folder has none; e2fsck makes it when it needs one.
     ::rmdir((mount_point + "/lost+found").c_str());
   } else {
-    OBD_TRY_ASSIGN(const DeviceMount device, disks_.attach(request, hint));
-    OBD_TRY(grow_file_system(device, mount_point));
+    OBD_TRY(run("xfs_growfs", {mount_point}));
   }
   if (snapshot.shape == Shape::dir) return {};
   return disks_.unmount(request.image, mount_point);
