@@ -111,7 +111,7 @@ Result<void> run(const std::string& name, const std::vector<std::string>& argume
   OBD_TRY_ASSIGN(std::string program, tool::find_program(name));
   std::vector<std::string> words = {std::move(program)};
   words.insert(words.end(), arguments.begin(), arguments.end());
-  OBD_TRY_ASSIGN(const int status, tool::run_program(words, tool::ProgramOutput::discarded));
+  OBD_TRY_ASSIGN(const int status, tool::run_program(words));
   if (status > most) return fail(EIO, "{} failed with exit status {}", words.front(), status);
   return {};
 }
