@@ -298,19 +298,14 @@ Result<void> Snapshotter::work_on_new_disk(const Snapshot& snapshot) {
     if (fstype == "ext4") {
       OBD_TRY(run("e2fsck", {"-f", "-p", device.device}, 1));
       OBD_TRY(run("resize2fs", {device.device}));
-      return {};
-    }
-    if (fstype != "xfs") {
+    } else if (fstype != "xfs") {
       return fail(EOPNOTSUPP, "a disk with {} cannot be made larger than its parent's", fstype);
     }
   }
   OBD_TRY(disks_.mount(request, mount_point, hint));
-  if (is_first) {
-    // An image's root folder has none; e2fsck makes it when it needs one.
-    ::rmdir((mount_point + "/lost+found").c_str());
-  } else {
-    OBD_TRY(run("xfs_growfs", {mount_point}));
-  }
+  if (fstype == "xfs") OBD_TRY(run("xfs_growfs", {mount_point}));
+  // An image's root folder has none; e2fsck makes it when it needs one.
+  ::rmdir((mount_point + "/lost+found").c_str());
   if (snapshot.shape == Shape::dir) return {};
   return disks_.unmount(request.image, mount_point);
 }
