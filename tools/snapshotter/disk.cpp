@@ -232,18 +232,24 @@ Result<std::vector<std::string>> Disks::recover(const std::string& folder) const
   OBD_TRY(attach::check_state_dir(config_.state_dir));
   OBD_TRY_ASSIGN(const auto ids, attach::list_ids(config_.state_dir));
   std::vector<std::string> images;
+  const auto is_foreign = [&](const Result<std::optional<attach::Attachment>>& seen) {
+    return seen && *seen && !(*seen)->image.starts_with(folder + "/");
+  };
   for (const std::string& id : ids) {
-    const auto seen = attach::look_at(attach::StatePaths(config_.state_dir, id));
-    if (!seen || !*seen || !(*seen)->image.starts_with(folder + "/")) continue;
+    if (is_foreign(attach::look_at(attach::StatePaths(config_.state_dir, id)))) continue;
     auto state = attach::ImageState::lock_id(config_.state_dir, id);
-    const Result<std::string> done =
-        state ? attach::recover(*state) : Result<std::string>(std::unexpected(state.error()));
+    if (!state) {
+      log_error("{}", state.error().message);
+      continue;
+    }
+    // Without an attachment, somebody had only begun: there may be a folder to remove.
+    if (is_foreign(state->load())) continue;
+    const auto done = attach::recover(*state);
     if (!done) {
       log_error("{}", done.error().message);
     } else if (!done->empty()) {
       log_info("{}", *done);
     }
-    if (!state) continue;
     if (const auto left = state->load(); left && *left) images.push_back((*left)->image);
   }
   return images;
