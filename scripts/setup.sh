@@ -23,22 +23,29 @@ build_packages=(
   git
   libblkid-dev
   libcli11-dev
+  libcpp-httplib-dev
   libext2fs-dev
   libfmt-dev
   libfuse3-dev
+  libgrpc++-dev
   libisal-dev
   liblz4-dev
   libmount-dev
   libnbd-dev
   libnl-genl-3-dev
+  libprotobuf-dev
+  libre2-dev
+  libsqlite3-dev
   libssl-dev
   libzstd-dev
-  ninja-build
-  nlohmann-json3-dev
   nbdkit
   nbdkit-plugin-dev
+  ninja-build
+  nlohmann-json3-dev
   perl
   pkg-config
+  protobuf-compiler
+  protobuf-compiler-grpc
   zlib1g-dev
 )
 

@@ -184,7 +184,13 @@ bool ends_within(pid_t child, std::chrono::milliseconds patience) {
 // the device open. The value is that process, if it hangs.
 std::optional<pid_t> flush_if_it_works(const DeviceClaim& claim) {
   const pid_t child = ::fork();
-  if (child == 0) ::_exit(claim.flush() ? 0 : 1);
+  if (child == 0) {
+    // Nothing else of its parent's: files and locks of other threads would live on with it.
+    const auto kept = static_cast<unsigned>(claim.fd());
+    if (kept > 0) ::close_range(0, kept - 1, 0);
+    ::close_range(kept + 1, ~0U, 0);
+    ::_exit(claim.flush() ? 0 : 1);
+  }
   if (child < 0 || ends_within(child, kForForcedFlush)) return std::nullopt;
   return child;
 }

@@ -2,7 +2,8 @@
 //
 // The caller holds the image's state, and with it the lock, throughout. Whoever is killed in the
 // middle leaves a state that the next attach(), detach() or recover() of the image finishes or
-// undoes. Thread-safety: none, and the process has one thread. Errors: EOPNOTSUPP when the host
+// undoes. Thread-safety: an ImageState is one thread's; calls with different ones may run at once.
+// Errors: EOPNOTSUPP when the host
 // lacks what it takes, EBUSY when the device is in use, EEXIST when the image is attached in
 // another way; after a failure of attach() nothing is attached that was not before.
 

@@ -1,9 +1,9 @@
 // The processes that serve an attached image: started so that they outlive their starter, written
 // down before they run, and known again later for certain.
 //
-// Ownership: a ProcessWatch owns its descriptor. Thread-safety: spawn_detached() wants a process
-// with one thread; the others are free of state. Errors: of the system calls; ESRCH when the
-// process has ended.
+// Ownership: a ProcessWatch owns its descriptor. Thread-safety: free of state. A process with many
+// threads may call spawn_detached(), because glibc's malloc goes on working in a fork of it.
+// Errors: of the system calls; ESRCH when the process has ended.
 
 #pragma once
 
