@@ -1,0 +1,205 @@
+# For tests with containerd, after e2e/functions.sh, in scripts that run with own_mounts=yes: a
+# containerd, a snapshotter under test and containers, all in $tmp, and all ended with the test.
+#
+# What a container says goes to a file that it shares with the test, not through ctr.
+# shellcheck shell=bash
+
+# shellcheck source=test/e2e/mount_functions.sh
+. "$source_dir/test/e2e/mount_functions.sh"
+OBD_SNAPSHOTTER=$OBD_BUILD_DIR/bin/overlaybd-snapshotter
+requires_command containerd ctr runc umoci skopeo mkfs.ext4
+[[ -x $OBD_SNAPSHOTTER ]] || fail "build first: $OBD_SNAPSHOTTER is missing"
+[[ $(stat --file-system --format %T .) != overlayfs ]] ||
+  skip 'the folder for temporary files is on an overlay, which cannot hold an upper folder'
+
+# Cgroups and runc's state are the host's: a namespace that no other test has keeps ours apart.
+namespace=${tmp##*/}
+root=$tmp/root
+snapshotter_socket=$tmp/snapshotter.sock
+mkdir out
+cleanup_fn end_containers
+
+# --- images: plain, of two ordinary layers, and the same as an overlaybd image ---
+
+images=$OBD_BUILD_DIR/test/containerd
+plain=localhost/busybox:plain
+# Used by the tests.
+# shellcheck disable=SC2034
+layered=localhost/busybox:layered
+
+# make_images: once for all tests of a build folder; whoever comes meanwhile waits.
+make_images() {
+  local made=$images/made file
+  mkdir -p "$images"
+  exec {images_lock}>"$images/lock"
+  flock "$images_lock"
+  for file in "$source_dir/test/containerd/make_images.sh" "$OBD_TOOL"; do
+    [[ $made -nt $file ]] || rm -f "$made"
+  done
+  if [[ ! -e $made ]]; then
+    bash "$source_dir/test/containerd/make_images.sh" "$images" >images.log 2>&1 ||
+      fail 'the images could not be made'
+    touch "$made"
+  fi
+  exec {images_lock}>&-
+}
+
+# --- containerd ---
+
+# The last words on a command line, so that also functions of a test can be given to wait_for.
+ctr() { command ctr --address "$tmp/containerd.sock" --namespace "$namespace" "$@"; }
+snapshots() { ctr snapshots --snapshotter overlaybd "$@"; }
+
+start_containerd() {
+  cat >containerd.toml <<TOML
+version = 2
+root = "$tmp/containerd/root"
+state = "$tmp/containerd/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "$tmp/containerd.sock"
+[proxy_plugins.overlaybd]
+  type = "snapshot"
+  address = "$snapshotter_socket"
+TOML
+  containerd --config containerd.toml >>containerd.log 2>&1 &
+  containerd_pid=$!
+  wait_for 60 ctr namespaces list
+}
+
+kill_containerd() {
+  kill -KILL "$containerd_pid"
+  reap_killed "$containerd_pid"
+}
+
+# --- the snapshotter ---
+
+# write_config FILE [JSON]: a config of this test's own; JSON is an object with more keys.
+write_config() {
+  jq --null-input --arg tmp "$tmp" --arg plugin "$OBD_PLUGIN" --argjson more "${2:-"{}"}" \
+    '{root: ($tmp + "/root"), address: ($tmp + "/snapshotter.sock"), stateDir: ($tmp + "/state"),
+      backend: "fuse", plugin: $plugin, verbose: "debug"} + $more' >"$1"
+}
+
+# How often a snapshotter has said that it is ready.
+starts() { grep --count ' serves ' snapshotter.log 2>/dev/null || true; }
+has_started() { (($(starts) > $1)); }
+
+# start_snapshotter [JSON]: without an argument, with the config that it had before.
+start_snapshotter() {
+  local before
+  [[ -z ${1:-} && -e snapshotter.json ]] || write_config snapshotter.json "${1:-}"
+  before=$(starts)
+  "$OBD_SNAPSHOTTER" --config snapshotter.json >>snapshotter.log 2>&1 &
+  snapshotter_pid=$!
+  wait_for 60 has_started "$before"
+}
+
+# In order; within seconds, as systemd wants it.
+stop_snapshotter() {
+  kill -TERM "$snapshotter_pid"
+  wait_for 20 is_dead "$snapshotter_pid"
+  wait "$snapshotter_pid" || fail 'the snapshotter failed at its end'
+}
+
+kill_snapshotter() {
+  kill -KILL "$snapshotter_pid"
+  reap_killed "$snapshotter_pid"
+}
+
+# start_both [JSON]: containerd and a snapshotter, with both images, the plain one unpacked.
+start_both() {
+  make_images
+  start_snapshotter "${1:-}"
+  start_containerd
+  local image
+  for image in plain layered; do
+    ctr images import --no-unpack "$images/$image.tar" >>images.log 2>&1
+  done
+}
+
+# image_of MODE KEY: the config of the disk that the snapshot of a container has.
+block_of() {
+  local source
+  source=$(snapshots mounts unused "$1" | grep --only-matching "$root/snapshots/[0-9]*/block" | head -n 1)
+  [[ -n $source ]] && printf '%s\n' "$source"
+}
+
+# --- containers ---
+
+# start_container NAME IMAGE SCRIPT [OPTION OF CTR RUN...]: SCRIPT is for the container's sh, which
+# has the folder /out in common with the test. What it says goes to out/NAME; at its end, unless it
+# failed, there is out/NAME.done. Does not wait for that.
+start_container() {
+  container_command --detach "$@"
+}
+
+# run_container: the same, and waits; the container and its snapshot stay, unless --rm is among the options.
+run_container() {
+  local name=$1
+  container_command "$@" || true
+  [[ -e out/$name.done ]] || fail "container $name failed: $(tail -n 5 "out/$name" 2>/dev/null)"
+}
+
+container_command() {
+  local detach=()
+  if [[ $1 == --detach ]]; then
+    detach=(--detach)
+    shift
+  fi
+  local name=$1 image=$2 script=$3
+  shift 3
+  rm -f "out/$name" "out/$name.done"
+  printf 'set -eu\n%s\ntouch /out/%s.done\n' "$script" "$name" >"out/$name.sh"
+  ctr run "${detach[@]}" --snapshotter overlaybd --null-io --env "OBD_E2E_FOLDER=$tmp" \
+    --mount "type=bind,src=$tmp/out,dst=/out,options=rbind:rw" "$@" \
+    "$image" "$name" /bin/sh -c "exec sh /out/$name.sh >/out/$name 2>&1" >>ctr.log 2>&1
+}
+
+# wait_container NAME: for its script's end.
+wait_container() { wait_for 60 test -e "out/$1.done"; }
+
+is_stopped() { ctr tasks list | awk -v name="$1" '$1 == name { state = $3 } END { exit !(state == "STOPPED" || state == "") }'; }
+
+# remove_container NAME: whatever it does just now, and its snapshot.
+remove_container() {
+  if ! is_stopped "$1"; then
+    ctr tasks kill --signal KILL "$1" >>ctr.log 2>&1 || true
+    wait_for 60 is_stopped "$1"
+  fi
+  ctr tasks delete "$1" >>ctr.log 2>&1 || true
+  ctr containers delete "$1"
+}
+
+# remove_everything: also images, and what was unpacked of them.
+remove_everything() {
+  local name
+  for name in $(ctr containers list --quiet); do remove_container "$name"; done
+  # shellcheck disable=SC2046
+  ctr images remove --sync $(ctr images list --quiet) >>ctr.log 2>&1
+  # Of those that no image names, the children first.
+  local pass
+  for pass in {1..50}; do
+    local keys
+    keys=$(snapshots list | awk 'NR > 1 { print $1 }')
+    [[ -n $keys ]] || return 0
+    for name in $keys; do snapshots remove "$name" >>ctr.log 2>&1 || true; done
+  done
+  fail "snapshots that cannot be removed: $keys; pass $pass"
+}
+
+# Whatever state the test is in: containers, their shims, containerd, the snapshotter.
+end_containers() {
+  local pids file
+  for _ in {1..50}; do
+    # This grep is one of those it finds.
+    pids=$(grep --null-data --line-regexp --fixed-strings --files-with-matches \
+      "OBD_E2E_FOLDER=$tmp" /proc/[0-9]*/environ 2>/dev/null | tr --complement --delete '0-9\n')
+    local alive=''
+    for file in $pids; do kill -KILL "$file" 2>/dev/null && alive=yes; done
+    [[ -n $alive ]] || break
+    sleep 0.1
+  done
+  rm --recursive --force "/run/containerd/runc/$namespace"
+  find /sys/fs/cgroup/*/"$namespace" -depth -type d -exec rmdir {} +
+}
