@@ -316,6 +316,7 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request) {
   attachment.cache_size = request.cache_size;
   attachment.dead_timeout = request.dead_timeout;
   attachment.request_timeout = request.request_timeout;
+  attachment.max_upper_size = request.max_upper_size;
   attachment.plugin = request.plugin.empty() ? find_plugin() : request.plugin;
   attachment.identifier = fmt::format("obd:{}:{}", state.paths().id, Uuid::random().text());
   OBD_TRY_ASSIGN(attachment.boot_id, posix_file_system().boot_id());

@@ -28,6 +28,7 @@ struct AttachRequest {
   uint64_t cache_size = 64 << 20;  // bytes
   unsigned dead_timeout = 300;     // seconds
   unsigned request_timeout = 0;    // seconds; 0: none
+  uint64_t max_upper_size = 0;     // bytes that the writable layer may take; 0: no limit
   std::string plugin;              // what nbdkit is told to load; empty: find it
 };
 

@@ -67,6 +67,7 @@ std::string to_json(const Attachment& attachment) {
                {"cacheSize", attachment.cache_size},
                {"deadTimeout", attachment.dead_timeout},
                {"requestTimeout", attachment.request_timeout},
+               {"maxUpperSize", attachment.max_upper_size},
                {"plugin", attachment.plugin},
                {"identifier", attachment.identifier},
                {"bootId", attachment.boot_id},
@@ -86,6 +87,7 @@ Result<Attachment> parse_attachment(const std::string& path, const std::string& 
     json.at("cacheSize").get_to(attachment.cache_size);
     json.at("deadTimeout").get_to(attachment.dead_timeout);
     json.at("requestTimeout").get_to(attachment.request_timeout);
+    attachment.max_upper_size = json.value("maxUpperSize", uint64_t{0});
     json.at("plugin").get_to(attachment.plugin);
     json.at("identifier").get_to(attachment.identifier);
     json.at("bootId").get_to(attachment.boot_id);

@@ -41,6 +41,7 @@ struct Attachment {
   uint64_t cache_size = 0;       // bytes
   unsigned dead_timeout = 0;     // seconds that requests wait for a dead server
   unsigned request_timeout = 0;  // seconds; 0: none
+  uint64_t max_upper_size = 0;   // bytes that the writable layer may take; 0: no limit
   std::string plugin;            // what nbdkit is told to load
   std::string identifier;        // the kernel keeps it with an nbd device: proof that it is ours
   std::string boot_id;           // of the host when it was attached

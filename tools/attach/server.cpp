@@ -58,6 +58,9 @@ Result<ProcessId> start_server(const StatePaths& paths, const Attachment& attach
   program.words.push_back(attachment.plugin);
   program.words.push_back("config=" + attachment.image);
   program.words.push_back(fmt::format("cache-size={}", attachment.cache_size));
+  if (attachment.max_upper_size != 0) {
+    program.words.push_back(fmt::format("max-upper-size={}", attachment.max_upper_size));
+  }
 
   // The words of the one before stay in a file of their own; its socket's name is not removed by
   // nbdkit.

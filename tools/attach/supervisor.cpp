@@ -201,6 +201,16 @@ Result<void> Supervisor::run(Links links) {
   }
 }
 
+// obd-mount, whoever attaches: the running program itself, or beside it, or in PATH. The file of a
+// program that was upgraded while it ran has no name of its own any more, but that of its folder.
+Result<std::string> find_supervisor() {
+  std::error_code code;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", code);
+  const std::string beside = self.parent_path() / "obd-mount";
+  if (!code && ::access(beside.c_str(), X_OK) == 0) return beside;
+  return tool::find_program("obd-mount");
+}
+
 }  // namespace
 
 bool is_supervised(const StatePaths& paths) {
@@ -209,13 +219,8 @@ bool is_supervised(const StatePaths& paths) {
 }
 
 Result<void> start_supervisor(const std::string& state_dir, const StatePaths& paths, Links links) {
-  std::error_code code;
-  std::string self = std::filesystem::read_symlink("/proc/self/exe", code);
-  // The file of a program that was upgraded while it ran is gone.
-  if (code || ::access(self.c_str(), X_OK) != 0) {
-    OBD_TRY_ASSIGN(self, tool::find_program("obd-mount"));
-  }
-  Program program{.words = {self, "supervise", "--state-dir", state_dir, paths.id},
+  OBD_TRY_ASSIGN(const std::string obd_mount, find_supervisor());
+  Program program{.words = {obd_mount, "supervise", "--state-dir", state_dir, paths.id},
                   .log_path = paths.supervisor_log,
                   .record_path = paths.supervisor_record,
                   .kept_fds = {},

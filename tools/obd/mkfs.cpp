@@ -40,9 +40,10 @@ Result<std::string> find_mkfs(const std::string& fstype) {
 }
 
 Result<void> run_mkfs(const std::string& program, const std::string& fstype,
-                      const std::string& file) {
+                      const std::string& file, const std::vector<std::string>& extra) {
   std::vector<std::string> words = {program};
   for (const std::string& option : options_for(fstype)) words.push_back(option);
+  words.insert(words.end(), extra.begin(), extra.end());
   words.push_back(file);
   OBD_TRY_ASSIGN(const int status, run_program(words));
   if (status != 0) {
@@ -52,7 +53,8 @@ Result<void> run_mkfs(const std::string& program, const std::string& fstype,
 }
 
 Result<void> fill_with_file_system(FileSystem& fs, const std::string& program,
-                                   const std::string& fstype, const ImageConfig& config) {
+                                   const std::string& fstype, const ImageConfig& config,
+                                   const std::vector<std::string>& extra) {
   OBD_TRY_ASSIGN(const auto image, Image::open(fs, config, {.access = Access::read_write}));
   // Never finished, so it goes away with this function.
   OBD_TRY_ASSIGN(auto scratch, OutputFile::create(fs, config.upper->data, 0600, true));
@@ -61,7 +63,7 @@ Result<void> fill_with_file_system(FileSystem& fs, const std::string& program,
                 "--mkfs: needs a sparse temporary file as large as the disk, and that failed: {}",
                 sized.error().message);
   }
-  OBD_TRY(run_mkfs(program, fstype, scratch.file().path()));
+  OBD_TRY(run_mkfs(program, fstype, scratch.file().path(), extra));
   OBD_TRY_ASSIGN(const auto runs, data_runs(scratch.file()));
   OBD_TRY(copy_runs(scratch.file(), runs, "writing " + fstype,
                     [&](uint64_t offset, std::span<const std::byte> data) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/image/image.h"
 
@@ -18,13 +19,14 @@ Result<void> check_fstype(const std::string& fstype);
 Result<std::string> find_mkfs(const std::string& fstype);
 
 // Runs the program on a file; quietly, and without asking anything, where the program has
-// options for it.
+// options for it. `extra` are options besides those.
 Result<void> run_mkfs(const std::string& program, const std::string& fstype,
-                      const std::string& file);
+                      const std::string& file, const std::vector<std::string>& extra = {});
 
 // Lets the program fill a sparse temporary file beside the upper's data, and writes what it wrote
 // into the image, whose disk is empty. `config` names its files by paths that can be opened.
 Result<void> fill_with_file_system(FileSystem& fs, const std::string& program,
-                                   const std::string& fstype, const ImageConfig& config);
+                                   const std::string& fstype, const ImageConfig& config,
+                                   const std::vector<std::string>& extra = {});
 
 }  // namespace obd::tool

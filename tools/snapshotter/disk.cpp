@@ -1,0 +1,239 @@
+#include "tools/snapshotter/disk.h"
+
+#include <sys/mount.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "core/io/file.h"
+#include "tools/attach/attach.h"
+#include "tools/attach/block_device.h"
+#include "tools/attach/file_system.h"
+#include "tools/snapshotter/log.h"
+
+namespace obd::snapshotter {
+namespace {
+
+attach::AttachRequest attach_request(const Config& config, const DiskRequest& request) {
+  attach::AttachRequest wanted;
+  wanted.image = request.image;
+  if (config.backend == "nbd") wanted.backend = attach::Backend::nbd;
+  if (config.backend == "fuse") wanted.backend = attach::Backend::fuse;
+  wanted.read_only = request.read_only;
+  wanted.max_upper_size = request.quota;
+  wanted.plugin = config.plugin;
+  return wanted;
+}
+
+Result<std::string> file_system_of(const std::string& image, const std::string& device,
+                                   const FileSystemHint& hint) {
+  if (!hint.type.empty()) return hint.type;
+  OBD_TRY_ASSIGN(std::string type, attach::probe_file_system(device));
+  if (type.empty()) return fail(EIO, "{}: its disk holds no file system", image);
+  return type;
+}
+
+std::vector<std::string> options_for(const std::string& fstype, bool read_only,
+                                     const FileSystemHint& hint) {
+  auto options = attach::default_options(fstype, read_only);
+  for (const std::string& option : hint.mount_options) {
+    if (std::ranges::find(options, option) == options.end()) options.push_back(option);
+  }
+  return options;
+}
+
+bool is_mounted_by_us(const attach::Attachment& attachment, const std::string& directory) {
+  return std::ranges::any_of(attachment.mounts, [&](const attach::MountPoint& mount) {
+    return mount.directory == directory;
+  });
+}
+
+// The error, after taking down what was attached for nothing.
+std::unexpected<Error> give_up(attach::ImageState& state, attach::Attached& attached, Error error) {
+  if (attached.is_new) {
+    if (const auto undone = attach::detach(state, attached.attachment, true); !undone) {
+      error.message += fmt::format("; and could not be undone: {}", undone.error().message);
+    }
+  }
+  return std::unexpected(std::move(error));
+}
+
+Result<void> forget_mount(attach::ImageState& state, attach::Attachment& attachment,
+                          const std::string& directory) {
+  std::erase_if(attachment.mounts, [&](const auto& mount) { return mount.directory == directory; });
+  return state.save(attachment);
+}
+
+Result<void> mount_attached(attach::ImageState& state, attach::Attachment& attachment,
+                            const std::string& directory, bool read_only,
+                            const FileSystemHint& hint) {
+  OBD_TRY_ASSIGN(const std::string fstype,
+                 file_system_of(attachment.image, attachment.device, hint));
+  auto options = options_for(fstype, read_only, hint);
+  // A disk says itself what is to happen after an error: a panic of the host, if it likes.
+  if (fstype == "ext4") options.emplace_back("errors=remount-ro");
+  // Written down first: whoever dies after the mount leaves nothing unknown behind.
+  if (!is_mounted_by_us(attachment, directory)) {
+    attachment.mounts.push_back({.directory = directory, .fstype = fstype, .options = options});
+    OBD_TRY(state.save(attachment));
+  }
+  const auto mounted = attach::mount_device(
+      {.device = attachment.device, .directory = directory, .fstype = fstype, .options = options});
+  if (mounted) return {};
+  OBD_TRY(forget_mount(state, attachment, directory));
+  return mounted;
+}
+
+Result<void> unmount_attached(attach::ImageState& state, attach::Attachment& attachment,
+                              const std::string& directory, Release content) {
+  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
+  if (there == attachment.device) {
+    if (content == Release::keep_content && attach::is_alive(state.paths(), attachment)) {
+      OBD_TRY(attach::sync_file_system(directory));
+    }
+    OBD_TRY(attach::unmount(directory));
+  }
+  return forget_mount(state, attachment, directory);
+}
+
+// Before anything is undone: refuses while somebody else has mounted the device where all can see
+// it.
+Result<void> refuse_foreign_mounts(const attach::Attachment& attachment) {
+  const auto mounts = attach::find_mounts(attachment.device);
+  if (!mounts) return {};  // no device, no mounts
+  for (const attach::DeviceMount& mount : *mounts) {
+    if (mount.process == 0 && !is_mounted_by_us(attachment, mount.directory)) {
+      return fail(EBUSY, "{}, the disk of {}, is in use: mounted on {}", attachment.device,
+                  attachment.image, mount.directory);
+    }
+  }
+  return {};
+}
+
+Result<void> release_attached(attach::ImageState& state, attach::Attachment& attachment,
+                              Release content) {
+  OBD_TRY(refuse_foreign_mounts(attachment));
+  while (!attachment.mounts.empty()) {
+    const std::string directory = attachment.mounts.back().directory;
+    OBD_TRY(unmount_attached(state, attachment, directory, content));
+  }
+  return attach::detach(state, attachment, content == Release::discard_content);
+}
+
+// What a committed image was attached as while it was written to, and could not be released from,
+// gives way as soon as it is not in use any more.
+Result<attach::Attached> attach_again(attach::ImageState& state,
+                                      const attach::AttachRequest& request) {
+  auto attached = attach::attach(state, request);
+  if (attached || attached.error().code != EEXIST) return attached;
+  OBD_TRY_ASSIGN(auto old, state.load());
+  if (old) OBD_TRY(release_attached(state, *old, Release::keep_content));
+  return attach::attach(state, request);
+}
+
+}  // namespace
+
+Result<DeviceMount> Disks::attach(const DiskRequest& request, const FileSystemHint& hint) const {
+  OBD_TRY_ASSIGN(attach::ImageState state,
+                 attach::ImageState::lock(config_.state_dir, request.image));
+  OBD_TRY_ASSIGN(attach::Attached attached, attach_again(state, attach_request(config_, request)));
+  attach::Attachment& attachment = attached.attachment;
+  const auto fstype = file_system_of(attachment.image, attachment.device, hint);
+  if (!fstype) return give_up(state, attached, fstype.error());
+  if (!std::exchange(attachment.held, true)) {
+    if (auto saved = state.save(attachment); !saved) return give_up(state, attached, saved.error());
+  }
+  return DeviceMount{.device = attachment.device,
+                     .fstype = *fstype,
+                     .options = options_for(*fstype, request.read_only, hint)};
+}
+
+Result<void> Disks::mount(const DiskRequest& request, const std::string& directory,
+                          const FileSystemHint& hint) const {
+  OBD_TRY_ASSIGN(attach::ImageState state,
+                 attach::ImageState::lock(config_.state_dir, request.image));
+  auto attached = attach_again(state, attach_request(config_, request));
+  if (!attached && attached.error().code == EBUSY && request.read_only) {
+    // Frozen, and still mounted here: it shows what it would if it were mounted anew.
+    OBD_TRY_ASSIGN(const auto old, state.load());
+    OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
+    if (old && !there.empty() && there == old->device) return {};
+  }
+  OBD_TRY(attached);
+  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
+  if (there == attached->attachment.device) return {};
+  if (!there.empty()) {
+    return give_up(state, *attached,
+                   Error{EBUSY, fmt::format("{}: {} is mounted there", directory, there)});
+  }
+  const auto mounted =
+      mount_attached(state, attached->attachment, directory, request.read_only, hint);
+  if (!mounted) return give_up(state, *attached, mounted.error());
+  return {};
+}
+
+Result<void> Disks::unmount(const std::string& image, const std::string& directory) const {
+  OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock(config_.state_dir, image));
+  OBD_TRY_ASSIGN(auto attachment, state.load());
+  if (!attachment || !is_mounted_by_us(*attachment, directory)) return {};
+  return unmount_attached(state, *attachment, directory, Release::keep_content);
+}
+
+Result<void> Disks::freeze(const std::string& directory) const {
+  OBD_TRY(attach::sync_file_system(directory));
+  // Of the file system, not of this mount alone.
+  if (::mount("none", directory.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0) return {};
+  if (errno == EBUSY) {
+    const std::string users = attach::describe_users_of_mount(directory);
+    return fail(EBUSY, "{}: a file in it is open for writing{}{}", directory,
+                users.empty() ? "" : ", perhaps by ", users);
+  }
+  return fail_errno(errno, "{}: cannot be made read-only", directory);
+}
+
+Result<void> Disks::release(const std::string& image, Release content) const {
+  OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock(config_.state_dir, image));
+  OBD_TRY_ASSIGN(auto attachment, state.load());
+  if (!attachment) return {};
+  return release_attached(state, *attachment, content);
+}
+
+std::vector<std::string> Disks::recover(const std::string& folder) const {
+  std::vector<std::string> images;
+  const auto ids = attach::list_ids(config_.state_dir);
+  if (!ids) {
+    log_error("{}", ids.error().message);
+    return images;
+  }
+  for (const std::string& id : *ids) {
+    const auto seen = attach::look_at(attach::StatePaths(config_.state_dir, id));
+    if (!seen || !*seen || !(*seen)->image.starts_with(folder + "/")) continue;
+    auto state = attach::ImageState::lock_id(config_.state_dir, id);
+    const Result<std::string> done =
+        state ? attach::recover(*state) : Result<std::string>(std::unexpected(state.error()));
+    if (!done) {
+      log_error("{}", done.error().message);
+    } else if (!done->empty()) {
+      log_info("{}", *done);
+    }
+    if (!state) continue;
+    if (const auto left = state->load(); left && *left) images.push_back((*left)->image);
+  }
+  return images;
+}
+
+uint64_t Disks::count(const std::string& folder) const {
+  uint64_t number = 0;
+  const auto ids = attach::list_ids(config_.state_dir);
+  if (!ids) return 0;
+  for (const std::string& id : *ids) {
+    const auto seen = attach::look_at(attach::StatePaths(config_.state_dir, id));
+    if (seen && *seen && (*seen)->image.starts_with(folder + "/")) ++number;
+  }
+  return number;
+}
+
+}  // namespace obd::snapshotter

@@ -1,0 +1,67 @@
+// Locks by name: for names that come and go, as the keys of snapshots do.
+//
+// Thread-safety: that is what it is for. A holder must not lock a second name of the same KeyLocks,
+// except through lock_two().
+
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+namespace obd::snapshotter {
+
+class KeyLocks {
+ public:
+  class Lock {
+   public:
+    Lock(KeyLocks& owner, std::string name) : owner_(&owner), name_(std::move(name)) {
+      Entry* entry = nullptr;
+      {
+        const std::lock_guard guard(owner_->mutex_);
+        entry = &owner_->entries_[name_];
+        ++entry->users;
+      }
+      entry->mutex.lock();
+    }
+    Lock(Lock&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), name_(std::move(other.name_)) {}
+    Lock& operator=(Lock&&) = delete;
+    ~Lock() {
+      if (owner_ == nullptr) return;
+      const std::lock_guard guard(owner_->mutex_);
+      const auto found = owner_->entries_.find(name_);
+      found->second.mutex.unlock();
+      if (--found->second.users == 0) owner_->entries_.erase(found);
+    }
+
+   private:
+    KeyLocks* owner_;
+    std::string name_;
+  };
+
+  // Waits until nobody else holds it.
+  Lock lock(std::string name) { return {*this, std::move(name)}; }
+
+  // Both, in an order that two callers cannot block each other by.
+  std::pair<Lock, Lock> lock_two(std::string a, std::string b) {
+    if (b < a) std::swap(a, b);
+    Lock first(*this, a);
+    // One name twice is one lock, and another that nobody wants.
+    Lock second(*this, a == b ? std::string(1, '\0') + b : b);
+    return {std::move(first), std::move(second)};
+  }
+
+ private:
+  struct Entry {
+    std::mutex mutex;
+    int users = 0;
+  };
+
+  std::mutex mutex_;
+  std::map<std::string, Entry> entries_;
+};
+
+}  // namespace obd::snapshotter
