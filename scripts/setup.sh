@@ -23,6 +23,7 @@ build_packages=(
   git
   libblkid-dev
   libcli11-dev
+  libext2fs-dev
   libfmt-dev
   libfuse3-dev
   libisal-dev
@@ -30,6 +31,7 @@ build_packages=(
   libmount-dev
   libnbd-dev
   libnl-genl-3-dev
+  libssl-dev
   libzstd-dev
   ninja-build
   nlohmann-json3-dev
@@ -37,6 +39,7 @@ build_packages=(
   nbdkit-plugin-dev
   perl
   pkg-config
+  zlib1g-dev
 )
 
 # Making file systems and looking at images as a client does: scripts/quickstart.sh uses these.
@@ -51,15 +54,19 @@ client_packages=(
 
 # Tests, sanitizers, linters.
 dev_packages=(
+  acl
+  attr
   busybox-static
   clang-19
   clang-format-19
   clang-tidy-19
   cpio
+  docker-registry
   erofs-utils
   fio
   jq
   kmod
+  libarchive-tools
   libbenchmark-dev
   libclang-rt-19-dev
   libgmock-dev
@@ -74,7 +81,9 @@ dev_packages=(
   python3-zstandard
   qemu-system-x86
   shellcheck
+  skopeo
   strace
+  umoci
   xfsprogs
   zstd
 )

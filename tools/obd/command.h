@@ -35,5 +35,7 @@ void add_convert(CLI::App& app, Runner& chosen);
 void add_verify(CLI::App& app, Runner& chosen);
 void add_import(CLI::App& app, Runner& chosen);
 void add_export(CLI::App& app, Runner& chosen);
+void add_import_tar(CLI::App& app, Runner& chosen);
+void add_export_oci(CLI::App& app, Runner& chosen);
 
 }  // namespace obd::tool

@@ -14,9 +14,9 @@ namespace obd::tool {
 namespace {
 
 using AddCommand = void (*)(CLI::App&, Runner&);
-constexpr AddCommand kCommands[] = {add_create, add_clone,   add_info,   add_check,   add_verify,
-                                    add_map,    add_seal,    add_commit, add_compact, add_resize,
-                                    add_merge,  add_convert, add_import, add_export};
+constexpr AddCommand kCommands[] = {
+    add_create,  add_clone,  add_info,    add_check,  add_verify, add_map,        add_seal,      add_commit,
+    add_compact, add_resize, add_merge,   add_convert, add_import, add_export, add_import_tar, add_export_oci};
 
 constexpr const char* kExamples = R"(Examples:
   obd create disk --size 10G --mkfs ext4     a new disk with an ext4 in it
@@ -34,6 +34,8 @@ constexpr const char* kExamples = R"(Examples:
   obd convert base.lsmt -o base.z -z zstd    the same layer, compressed
   obd import disk.raw -o base.lsmt           a sealed layer from a raw disk
   obd export disk -o disk.raw                a raw disk from an image
+  obd import-tar a.tar b.tar.gz -o app       an image from the layers of a container image
+  obd export-oci app -o app-oci              a container image whose layers are the image's
   nbdkit overlaybd disk/config.v1.json       serve it over NBD
 
 'obd COMMAND --help' tells all about a command. Exit status: 0 success, 1 failure,
