@@ -45,6 +45,11 @@ struct InodeInfo {
   mode_t mode = 0;  // with the type
   uint64_t size = 0;
   uint32_t links = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t major = 0;  // of devices
+  uint32_t minor = 0;
+  Timestamp mtime;
 };
 
 struct DirectoryEntry {
@@ -74,6 +79,10 @@ class Ext4 {
   Result<std::optional<InodeNumber>> lookup(InodeNumber directory, const std::string& name);
   Result<InodeInfo> info(InodeNumber inode);
   Result<std::string> read_link(InodeNumber inode);
+  // Of a file; EFBIG for more than `most` bytes.
+  Result<std::string> read_content(InodeNumber inode, uint64_t most = uint64_t{1} << 30);
+  // In the order in which they are stored; the ACLs' values are as getxattr(2) gives them.
+  Result<std::vector<Xattr>> xattrs(InodeNumber inode);
   // Without "." and "..".
   Result<std::vector<DirectoryEntry>> list(InodeNumber directory);
 
@@ -124,6 +133,7 @@ class Ext4 {
   Result<void> count_subdirectory(InodeNumber parent, bool added);
   Result<std::vector<BlockRun>> runs_of(InodeNumber inode);
   Result<void> allocate(InodeNumber inode, std::span<const ByteRange> data);
+  [[nodiscard]] bool has_extra_times(const ext2_inode_large& inode) const;
   Result<void> free_inode(InodeNumber inode, bool directory);
 
   const Options options_;

@@ -42,6 +42,15 @@ bool store_time(const Timestamp& time, bool has_extra, uint32_t& seconds, uint32
   return kept == time.seconds;
 }
 
+Timestamp load_time(uint32_t seconds, uint32_t extra) {
+  return {static_cast<int32_t>(seconds) + (int64_t{extra & 3} << 32), extra >> 2};
+}
+
+// Closed whatever happens.
+using Attributes = std::unique_ptr<ext2_xattr_handle, void (*)(ext2_xattr_handle*)>;
+
+void close_attributes(ext2_xattr_handle* open) { static_cast<void>(ext2fs_xattrs_close(&open)); }
+
 }  // namespace
 
 Result<std::vector<std::byte>> Ext4::read_inode(InodeNumber inode) {
@@ -66,7 +75,53 @@ Result<InodeInfo> Ext4::info(InodeNumber inode) {
     return fail(EUCLEAN, "{}: inode {} has a name, and is not in use: run e2fsck on the served disk",
                 options_.name, inode);
   }
-  return InodeInfo{found.i_mode, size_of(found), found.i_links_count};
+  InodeInfo info{.mode = found.i_mode,
+                 .size = size_of(found),
+                 .links = found.i_links_count,
+                 .uid = uint32_t{found.i_uid_high} << 16 | found.i_uid,
+                 .gid = uint32_t{found.i_gid_high} << 16 | found.i_gid,
+                 .mtime = load_time(found.i_mtime, has_extra_times(found) ? found.i_mtime_extra : 0)};
+  if (S_ISCHR(info.mode) || S_ISBLK(info.mode)) {
+    if (const uint32_t old = found.i_block[0]; old != 0) {
+      info.major = old >> 8 & 0xFF;
+      info.minor = old & 0xFF;
+    } else {
+      const uint32_t packed = found.i_block[1];
+      info.major = packed >> 8 & 0xFFF;
+      info.minor = (packed & 0xFF) | (packed >> 12 & 0xFFF00);
+    }
+  }
+  return info;
+}
+
+bool Ext4::has_extra_times(const ext2_inode_large& inode) const {
+  return EXT2_INODE_SIZE(fs_->super) > kSmallInode &&
+         kSmallInode + inode.i_extra_isize >=
+             offsetof(ext2_inode_large, i_crtime_extra) + sizeof(inode.i_crtime_extra);
+}
+
+Result<std::string> Ext4::read_content(InodeNumber inode, uint64_t most) {
+  OBD_TRY_ASSIGN(const InodeInfo found, info(inode));
+  if (found.size > most) {
+    return fail(EFBIG, "{}: inode {} has {} bytes, more than {}", options_.name, inode, found.size,
+                most);
+  }
+  ext2_file_t file = nullptr;
+  OBD_TRY(check(ext2fs_file_open(fs_, inode, 0, &file), "open", inode));
+  std::string content(found.size, '\0');
+  errcode_t code = 0;
+  size_t done = 0;
+  while (code == 0 && done < content.size()) {
+    unsigned got = 0;
+    const size_t piece = std::min(content.size() - done, kMostAtOnce);
+    code = ext2fs_file_read(file, content.data() + done, static_cast<unsigned>(piece), &got);
+    if (got == 0) break;
+    done += got;
+  }
+  const errcode_t closed = ext2fs_file_close(file);
+  OBD_TRY(check(code != 0 ? code : closed, "read", inode));
+  if (done < content.size()) return fail(EUCLEAN, "{}: inode {} ends early", options_.name, inode);
+  return content;
 }
 
 Result<std::string> Ext4::read_link(InodeNumber inode) {
@@ -84,16 +139,7 @@ Result<std::string> Ext4::read_link(InodeNumber inode) {
     }
     return std::string(reinterpret_cast<const char*>(found.i_block), size);
   }
-  ext2_file_t file = nullptr;
-  OBD_TRY(check(ext2fs_file_open(fs_, inode, 0, &file), "open", inode));
-  std::string target(size, '\0');
-  unsigned got = 0;
-  const errcode_t code =
-      ext2fs_file_read(file, target.data(), static_cast<unsigned>(target.size()), &got);
-  const errcode_t closed = ext2fs_file_close(file);
-  OBD_TRY(check(code != 0 ? code : closed, "read", inode));
-  if (got != size) return fail(EUCLEAN, "{}: inode {} ends early", options_.name, inode);
-  return target;
+  return read_content(inode, size);
 }
 
 // It has no name any more. Zeroed, so that nothing of it is told, not even when it went.
@@ -211,10 +257,7 @@ Result<std::optional<std::string>> Ext4::set_metadata(InodeNumber inode, const M
   changed.i_uid_high = static_cast<uint16_t>(metadata.uid >> 16);
   changed.i_gid = static_cast<uint16_t>(metadata.gid & 0xFFFF);
   changed.i_gid_high = static_cast<uint16_t>(metadata.gid >> 16);
-  const bool has_extra =
-      EXT2_INODE_SIZE(fs_->super) > kSmallInode &&
-      kSmallInode + changed.i_extra_isize >=
-          offsetof(ext2_inode_large, i_crtime_extra) + sizeof(changed.i_crtime_extra);
+  const bool has_extra = has_extra_times(changed);
   bool exact = store_time(metadata.atime, has_extra, changed.i_atime, changed.i_atime_extra);
   exact = store_time(metadata.mtime, has_extra, changed.i_mtime, changed.i_mtime_extra) && exact;
   exact = store_time(metadata.ctime, has_extra, changed.i_ctime, changed.i_ctime_extra) && exact;
@@ -229,28 +272,44 @@ Result<std::optional<std::string>> Ext4::set_metadata(InodeNumber inode, const M
                                    metadata.mtime.seconds));
 }
 
-Result<void> Ext4::set_xattrs(InodeNumber inode, std::span<const Xattr> xattrs, bool replace) {
+Result<std::vector<Xattr>> Ext4::xattrs(InodeNumber inode) {
   ext2_xattr_handle* handle = nullptr;
   OBD_TRY(check(ext2fs_xattrs_open(fs_, inode, &handle), "open the attributes of", inode));
-  const std::unique_ptr<ext2_xattr_handle, void (*)(ext2_xattr_handle*)> closer(
-      handle, [](ext2_xattr_handle* open) { static_cast<void>(ext2fs_xattrs_close(&open)); });
+  const Attributes closer(handle, &close_attributes);
   OBD_TRY(check(ext2fs_xattrs_read(handle), "read the attributes of", inode));
-  size_t present = 0;
-  OBD_TRY(check(ext2fs_xattrs_count(handle, &present), "read the attributes of", inode));
-  if (replace && present > 0) {
-    std::vector<std::string> names;
-    const auto add = [](char* name, char*, size_t, void* data) -> int {
-      static_cast<std::vector<std::string>*>(data)->emplace_back(name);
-      return 0;
-    };
-    OBD_TRY(check(ext2fs_xattrs_iterate(handle, add, &names), "read the attributes of", inode));
-    for (const std::string& name : names) {
-      // An inode's own content, not an attribute that anybody gave it.
-      if (name == "system.data") continue;
-      OBD_TRY(check(ext2fs_xattr_remove(handle, name.c_str()), "remove an attribute of", inode));
-    }
-  } else if (xattrs.empty()) {
-    return {};
+  std::vector<std::string> names;
+  const auto add_name = [](char* name, char*, size_t, void* data) -> int {
+    static_cast<std::vector<std::string>*>(data)->emplace_back(name);
+    return 0;
+  };
+  OBD_TRY(check(ext2fs_xattrs_iterate(handle, add_name, &names), "read the attributes of", inode));
+  std::vector<Xattr> found;
+  for (std::string& name : names) {
+    // An inode's own content, not an attribute that anybody gave it.
+    if (name == "system.data") continue;
+    void* value = nullptr;
+    size_t size = 0;
+    OBD_TRY(check(ext2fs_xattr_get(handle, name.c_str(), &value, &size),
+                  "read the attributes of", inode));
+    found.push_back({std::move(name), std::string(static_cast<const char*>(value), size)});
+    ext2fs_free_mem(&value);
+  }
+  return found;
+}
+
+Result<void> Ext4::set_xattrs(InodeNumber inode, std::span<const Xattr> xattrs, bool replace) {
+  std::vector<Xattr> old;
+  if (replace) {
+    OBD_TRY_ASSIGN(old, this->xattrs(inode));
+  }
+  if (xattrs.empty() && old.empty()) return {};
+  ext2_xattr_handle* handle = nullptr;
+  OBD_TRY(check(ext2fs_xattrs_open(fs_, inode, &handle), "open the attributes of", inode));
+  const Attributes closer(handle, &close_attributes);
+  OBD_TRY(check(ext2fs_xattrs_read(handle), "read the attributes of", inode));
+  for (const Xattr& xattr : old) {
+    OBD_TRY(check(ext2fs_xattr_remove(handle, xattr.name.c_str()), "remove an attribute of",
+                  inode));
   }
   for (const Xattr& xattr : xattrs) {
     const errcode_t code =
