@@ -17,6 +17,7 @@ namespace=${tmp##*/}
 root=$tmp/root
 snapshotter_socket=$tmp/snapshotter.sock
 mkdir out
+touch snapshotter.log
 cleanup_fn end_containers
 
 # --- images: plain, of two ordinary layers, and the same as an overlaybd image ---
@@ -56,6 +57,8 @@ version = 2
 root = "$tmp/containerd/root"
 state = "$tmp/containerd/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[debug]
+  level = "warn"
 [grpc]
   address = "$tmp/containerd.sock"
 [proxy_plugins.overlaybd]
@@ -82,7 +85,7 @@ write_config() {
 }
 
 # How often a snapshotter has said that it is ready.
-starts() { grep --count ' serves ' snapshotter.log 2>/dev/null || true; }
+starts() { grep --count ' serves ' snapshotter.log || true; }
 has_started() { (($(starts) > $1)); }
 
 # start_snapshotter [JSON]: without an argument, with the config that it had before.
