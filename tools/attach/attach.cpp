@@ -191,7 +191,12 @@ bool ends_within(pid_t child, std::chrono::milliseconds patience) {
 // the device open. The value is that process, if it hangs.
 std::optional<pid_t> flush_if_it_works(const DeviceClaim& claim) {
   const pid_t child = ::fork();
-  if (child == 0) ::_exit(claim.flush() ? 0 : 1);
+  if (child == 0) {
+    // Nothing else of its parent's: files and locks of other threads would live on with it.
+    ::close_range(0, static_cast<unsigned>(claim.fd()) - 1, 0);
+    ::close_range(static_cast<unsigned>(claim.fd()) + 1, ~0U, 0);
+    ::_exit(claim.flush() ? 0 : 1);
+  }
   if (child < 0 || ends_within(child, kForForcedFlush)) return std::nullopt;
   return child;
 }

@@ -41,6 +41,7 @@ class DeviceClaim {
   Result<void> flush() const;
   // Again: is there nobody who has opened it without a claim?
   Result<void> check_unused() const;
+  [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
   DeviceClaim(std::string device, Descriptor fd) : device_(std::move(device)), fd_(std::move(fd)) {}

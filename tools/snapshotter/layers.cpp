@@ -47,6 +47,21 @@ Result<void> take_over_owner(const std::string& path, const std::string& below) 
   return {};
 }
 
+// Of the folder's entries; what a file system has by itself is left out.
+Result<std::set<std::string>> names_in(const std::string& folder) {
+  std::set<std::string> names;
+  if (folder.empty()) return names;
+  std::error_code code;
+  std::filesystem::directory_iterator it(folder, code);
+  while (!code && it != std::filesystem::directory_iterator()) {
+    names.insert(it->path().filename());
+    it.increment(code);
+  }
+  if (code) return fail_errno(code.value(), "{}: cannot be read", folder);
+  names.erase("lost+found");
+  return names;
+}
+
 Result<bool> is_there(const std::string& path) { return posix_file_system().exists(path); }
 
 Result<void> copy_file(int from, const std::string& from_name, int to, const std::string& to_name) {
@@ -204,24 +219,26 @@ void Layers::remove_leftovers(int64_t id) const {
   ::unlink(fmt::format("{}/{}", block(id), kUpperIndexName).c_str());
 }
 
-bool Layers::has_blob(int64_t id) const {
+Result<bool> Layers::is_blob_alone(const std::string& in, const std::string& below) const {
   struct stat info{};
-  return ::lstat(fmt::format("{}/{}", fs(id), kBlobName).c_str(), &info) == 0 &&
-         S_ISREG(info.st_mode);
+  if (::lstat(fmt::format("{}/{}", in, kBlobName).c_str(), &info) != 0) return false;
+  if (!S_ISREG(info.st_mode)) return false;
+  OBD_TRY_ASSIGN(std::set<std::string> expected, names_in(below));
+  expected.insert(kBlobName);
+  OBD_TRY_ASSIGN(const std::set<std::string> found, names_in(in));
+  return found == expected;
 }
 
-Result<bool> Layers::take_blob(int64_t id, const std::string& from) const {
+Result<void> Layers::take_blob(int64_t id, const std::string& from) const {
   const std::string name = fmt::format("{}/{}", from, kBlobName);
   const Descriptor source(::open(name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  struct stat info{};
-  if (!source || ::fstat(source.get(), &info) != 0 || !S_ISREG(info.st_mode)) return false;
+  if (!source) return fail_errno(errno, "{}: cannot be opened", name);
   const std::string copy = fmt::format("{}/{}.temp", fs(id), kBlobName);
   const Descriptor target(::open(copy.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!target) return fail_errno(errno, "{}: cannot be made", copy);
   OBD_TRY(copy_file(source.get(), name, target.get(), copy));
   OBD_TRY(posix_file_system().rename(copy, fmt::format("{}/{}", fs(id), kBlobName)));
-  OBD_TRY(posix_file_system().sync_directory(fs(id)));
-  return true;
+  return posix_file_system().sync_directory(fs(id));
 }
 
 Result<void> Layers::adopt_blob(int64_t id, std::optional<int64_t> parent) const {

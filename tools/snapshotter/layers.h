@@ -76,10 +76,11 @@ class Layers {
   void remove_leftovers(int64_t id) const;
   [[nodiscard]] bool has_leftovers(int64_t id) const;
 
-  // Whether there is a blob in the snapshot's content.
-  [[nodiscard]] bool has_blob(int64_t id) const;
-  // Copies the blob out of a folder where the disk is mounted, stable. False: there is none.
-  Result<bool> take_blob(int64_t id, const std::string& from) const;
+  // Whether all that has come into a folder is a blob. `below` is the folder with what was there
+  // before; empty: nothing was.
+  [[nodiscard]] Result<bool> is_blob_alone(const std::string& in, const std::string& below) const;
+  // Copies the blob out of a folder where the disk is mounted, stable.
+  Result<void> take_blob(int64_t id, const std::string& from) const;
   // The image is the parent's with the blob on top, whatever it was before.
   Result<void> adopt_blob(int64_t id, std::optional<int64_t> parent) const;
 

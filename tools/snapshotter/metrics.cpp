@@ -89,6 +89,8 @@ Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const Exporter& expo
     return fail(EADDRINUSE, "exporterConfig: port {} cannot be listened on", exporter.port);
   }
   server->thread = std::thread([http = &server->http] { http->listen_after_bind(); });
+  // Only one that has begun hears of stop().
+  while (!server->http.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(server)));
 }
 

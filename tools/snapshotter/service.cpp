@@ -114,7 +114,7 @@ class Calls final : public wire::Snapshots::Service {
                        wire::PrepareSnapshotResponse* response) override {
     return call("Prepare", request->key(), [&]() -> Result<void> {
       OBD_TRY_ASSIGN(auto mounts, snapshotter_.prepare(request->key(), request->parent(),
-                                                         labels_of(request->labels())));
+                                                       labels_of(request->labels())));
       put_mounts(std::move(mounts), *response);
       return {};
     });
@@ -124,7 +124,7 @@ class Calls final : public wire::Snapshots::Service {
                     wire::ViewSnapshotResponse* response) override {
     return call("View", request->key(), [&]() -> Result<void> {
       OBD_TRY_ASSIGN(auto mounts, snapshotter_.view(request->key(), request->parent(),
-                                                      labels_of(request->labels())));
+                                                    labels_of(request->labels())));
       put_mounts(std::move(mounts), *response);
       return {};
     });

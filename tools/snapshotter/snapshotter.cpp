@@ -427,6 +427,26 @@ bool Snapshotter::is_sealed(const Snapshot& snapshot) const {
   return sealed && *sealed;
 }
 
+// An overlaybd image, unpacked as an ordinary one: its layers are blobs, each the only file that
+// its unpacking brought. A file of that name that a container has made is a file as any other: were
+// it taken for a layer, the rest of the container would be lost.
+Result<bool> Snapshotter::brought_blob(const Snapshot& snapshot,
+                                       const std::vector<Snapshot>& ancestors) {
+  if (!is_unpacking(snapshot.key, snapshot.labels)) return false;
+  if (!ancestors.empty() && !is_disk(ancestors.front())) return false;
+  if (!is_disk(snapshot)) return layers_.is_blob_alone(layers_.fs(snapshot.id), "");
+  const std::string mount_point = layers_.mount_point(snapshot.id);
+  OBD_TRY_ASSIGN(const bool is_there,
+                 posix_file_system().exists(fmt::format("{}/{}", mount_point, kBlobName)));
+  if (!is_there) return false;
+  std::string below;
+  if (!ancestors.empty()) {
+    OBD_TRY(share_disk(ancestors.front()));
+    below = layers_.mount_point(ancestors.front().id);
+  }
+  return layers_.is_blob_alone(mount_point, below);
+}
+
 // Every step may have been done before.
 Result<void> Snapshotter::finish_commit(const Snapshot& snapshot) {
   Shape shape = snapshot.shape;
@@ -434,7 +454,8 @@ Result<void> Snapshotter::finish_commit(const Snapshot& snapshot) {
     OBD_TRY(seal_disk(snapshot));
   } else {
     OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
-    if (layers_.has_blob(snapshot.id) && (ancestors.empty() || is_disk(ancestors.front()))) {
+    OBD_TRY_ASSIGN(const bool is_blob, brought_blob(snapshot, ancestors));
+    if (is_blob) {
       OBD_TRY(layers_.adopt_blob(
           snapshot.id, ancestors.empty() ? std::nullopt : std::optional(ancestors.front().id)));
       shape = Shape::dir;
@@ -448,7 +469,13 @@ Result<void> Snapshotter::finish_commit(const Snapshot& snapshot) {
     if (sealed) extra.emplace(label::kCommitPath, *sealed);
   }
   OBD_TRY_ASSIGN(const Usage usage, layers_.usage(snapshot.id));
-  return store_.commit(snapshot.id, shape, usage, extra);
+  OBD_TRY(store_.commit(snapshot.id, shape, usage, extra));
+  // For unpacking this layer the one below was mounted, and for nothing else so far.
+  if (shape != Shape::folder && is_unpacking(snapshot.key, snapshot.labels)) {
+    OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
+    release_shared_disk(ancestors);
+  }
+  return {};
 }
 
 // The file system is mounted before its last unmounting, so that its journal is empty: it could not
@@ -458,10 +485,10 @@ Result<void> Snapshotter::seal_disk(const Snapshot& snapshot) {
   const std::string mount_point = layers_.mount_point(snapshot.id);
   OBD_TRY_ASSIGN(const FileSystemHint hint, hint_for(snapshot));
   OBD_TRY_ASSIGN(const DiskRequest request, disk_request(snapshot));
-  const auto lock = images_.lock(lock_name(snapshot.id));
+  OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
   OBD_TRY(disks_.mount(request, mount_point, hint));
-  // An overlaybd image, unpacked as an ordinary one.
-  OBD_TRY_ASSIGN(const bool has_blob, layers_.take_blob(snapshot.id, mount_point));
+  OBD_TRY_ASSIGN(const bool has_blob, brought_blob(snapshot, ancestors));
+  if (has_blob) OBD_TRY(layers_.take_blob(snapshot.id, mount_point));
   const auto released = disks_.release(request.image, Release::keep_content);
   if (has_blob) {
     OBD_TRY(released);

@@ -95,6 +95,7 @@ class Snapshotter {
   [[nodiscard]] Result<DiskRequest> disk_request(const Snapshot& snapshot) const;
 
   Result<void> finish_commit(const Snapshot& snapshot);
+  Result<bool> brought_blob(const Snapshot& snapshot, const std::vector<Snapshot>& ancestors);
   Result<void> seal_disk(const Snapshot& snapshot);
   bool is_sealed(const Snapshot& snapshot) const;
 
