@@ -13,7 +13,7 @@ start_both "{\"rwMode\": \"$mode\"}"
 run_container first "$layered" '
   echo container >/etc/changed
   rm /etc/first
-  head -c 3M /dev/urandom >/etc/data
+  head -c 3145728 /dev/urandom >/etc/data
   sha256sum </etc/data >/etc/data.sum
   sync'
 

@@ -206,3 +206,16 @@ end_containers() {
   rm --recursive --force "/run/containerd/runc/$namespace"
   find /sys/fs/cgroup/*/"$namespace" -depth -type d -exec rmdir {} +
 }
+
+# --- the client in Go ---
+
+# Built with the tests (client/), when there is a Go compiler.
+client=$OBD_BUILD_DIR/test/containerd_client
+requires_client() { [[ -x $client ]] || skip 'there was no Go compiler when the tests were built (scripts/setup.sh --dev)'; }
+
+# run_client PATTERN: its tests with these names, which must all pass.
+run_client() {
+  "$client" -test.run "$1" -test.v -test.timeout 170s >client.out 2>&1 ||
+    fail "$(grep --extended-regexp -- '--- FAIL|_test.go:|^panic' client.out | head -n 20)"
+  ! grep --quiet -- '--- SKIP' client.out || fail "skipped: $(<client.out)"
+}

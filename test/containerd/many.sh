@@ -18,7 +18,7 @@ begin() {
   start_container "many$1" "$layered" "
     [ \"\$(sha256sum </etc/large)\" = \"\$(cat /etc/large.sum)\" ]
     echo $1 >/etc/changed
-    head -c 1M /dev/urandom >/etc/own
+    head -c 1048576 /dev/urandom >/etc/own
     sync
     touch /out/many$1.ready
     until [ -e /out/go ]; do sleep 1; done

@@ -18,7 +18,6 @@ import (
 	"github.com/containerd/containerd/snapshots/proxy"
 	"github.com/containerd/containerd/snapshots/testsuite"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // TestConformance runs containerd's own tests of snapshotters. Each case gets a snapshotter of its
@@ -59,7 +58,7 @@ func startSnapshotter(ctx context.Context, program, root string) (snapshots.Snap
 	dialing, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	connection, err := grpc.DialContext(dialing, "unix://"+socket,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithBlock())
+		grpc.WithInsecure(), grpc.WithBlock())
 	if err != nil {
 		command.Process.Kill()
 		command.Wait()

@@ -16,12 +16,11 @@ import (
 	"github.com/containerd/containerd/snapshots/proxy"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
 
 func dial(t *testing.T) snapshotsapi.SnapshotsClient {
-	connection, err := grpc.Dial("unix://"+wanted(t, "SOCKET"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.Dial("unix://"+wanted(t, "SOCKET"), grpc.WithInsecure())
 	must(t, err)
 	t.Cleanup(func() { connection.Close() })
 	return snapshotsapi.NewSnapshotsClient(connection)
