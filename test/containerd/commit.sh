@@ -67,11 +67,12 @@ done
 
 # In use: neither a parent nor what is mounted goes.
 expect_fail 1 'committed' snapshots remove committed
-if [[ $mode != overlayfs ]]; then
-  expect_fail 1 'in use|mounted' snapshots remove second
-  [[ $(<second/etc/who) == second ]] || fail 'a refused removal has done harm'
-fi
-umount second third
+# Containerd forgets the name at once, and asks for the removal again and again until it is done.
+snapshots prepare doomed committed >/dev/null
+mount_snapshot doomed doomed
+snapshots remove doomed
+[[ $(<doomed/etc/changed) == container ]] || fail 'a snapshot went away while it was mounted'
+umount doomed second third
 
 # view, tree, and a second generation.
 snapshots view seen committed >/dev/null
@@ -96,4 +97,4 @@ expect_fail 1 'not committed|not a committed|parent' snapshots prepare fourth se
 for name in seen2 committed2 seen second; do snapshots remove "$name"; done
 expect_fail 1 'not found|does not exist' snapshots remove second
 remove_everything
-expect_nothing_left 'removing everything'
+expect_all_gone 'removing everything'

@@ -30,4 +30,4 @@ for mode in overlayfs dir; do
 done
 start_snapshotter '{}'
 remove_everything
-expect_nothing_left 'clients in Go'
+expect_all_gone 'clients in Go'

@@ -76,9 +76,10 @@ done
 
 # The snapshotter dies in the middle of operations, again and again. Whatever a client was told is
 # so, and the rest is as if it had not begun, or is finished.
-base=$(snapshots list | awk '$3 == "Committed" { print $1 }' | while read -r key; do
-  snapshots list | awk -v key="$key" '$2 == key { found = 1 } END { exit found }' && echo "$key"
-done | head -n 1)
+base=$(snapshots list | awk '
+  $3 == "Committed" { leaves[$1] }
+  { parents[$2] }
+  END { for (key in leaves) if (!(key in parents)) { print key; exit } }')
 [[ -n $base ]] || fail "no unpacked image: $(snapshots list)"
 churn() {
   local i
@@ -115,4 +116,4 @@ sh -eu mount.sh
 [[ $(<last/etc/changed) == second ]] || fail 'what was committed is not readable'
 umount last
 remove_everything
-expect_nothing_left 'killing everybody'
+expect_all_gone 'killing everybody'

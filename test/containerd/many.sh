@@ -44,4 +44,4 @@ for job in $(jobs -p); do
   [[ $job == "$containerd_pid" || $job == "$snapshotter_pid" ]] || wait "$job"
 done
 remove_everything
-expect_nothing_left "$number containers"
+expect_all_gone "$number containers"

@@ -59,4 +59,4 @@ for name in running ordinary; do
 done
 run_container again "$layered" '[ "$(cat /etc/changed)" = second ]'
 remove_everything
-expect_nothing_left 'a reboot'
+expect_all_gone 'a reboot'

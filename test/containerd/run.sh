@@ -52,4 +52,4 @@ if [[ $mode != overlayfs ]]; then
   ctr containers delete writer
 fi
 remove_everything
-expect_nothing_left 'removing everything'
+expect_all_gone 'removing everything'

@@ -24,7 +24,7 @@ expect_fail 1 'rootfsQuota' check '{"rootfsQuota": "much"}'
 expect_fail 1 'root' check '{"root": "relative"}'
 expect_fail 0 'colour.*no effect' check '{"colour": "blue"}'
 expect_fail 1 'nowhere.json' "$OBD_SNAPSHOTTER" --config nowhere.json --check-config
-expect_fail 2 'unknown|not expected' "$OBD_SNAPSHOTTER" --wrong
+expect_fail 2 'wrong' "$OBD_SNAPSHOTTER" --wrong
 "$OBD_SNAPSHOTTER" --version | grep --quiet '^overlaybd-snapshotter [0-9]'
 "$OBD_SNAPSHOTTER" --help | grep --quiet 'proxy_plugins'
 
@@ -44,7 +44,10 @@ run_container busy "$layered" 'echo kept >/etc/kept; sync'
 mkdir mnt
 snapshots mounts "$tmp/mnt" busy >mount.sh
 sh -eu mount.sh
-expect_fail 1 'in use|mounted' snapshots remove busy
+# Through containerd, which asks later, see commit.sh.
+if [[ -x $client ]]; then
+  SOCKET=$snapshotter_socket KEY=$namespace run_client TestRemoveInUse
+fi
 [[ $(<mnt/etc/kept) == kept ]] || fail 'a refused removal has done harm'
 # Its own snapshotter goes and comes meanwhile; a stale socket does not matter.
 stop_snapshotter
@@ -78,4 +81,4 @@ touch out/stop
 wait_container long
 start_snapshotter
 remove_everything
-expect_nothing_left 'an administrator'
+expect_all_gone 'an administrator'

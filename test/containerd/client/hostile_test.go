@@ -218,3 +218,22 @@ func TestRaces(t *testing.T) {
 		must(t, removeAll(ctx, snapshotter))
 	}
 }
+
+// What is mounted is not removed, whoever asks; KEY is a part of its key.
+func TestRemoveInUse(t *testing.T) {
+	client, ctx := dial(t), context.Background()
+	snapshotter := proxy.NewSnapshotter(client, "overlaybd")
+	asked := 0
+	must(t, snapshotter.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		if info.Kind != snapshots.KindActive || !strings.Contains(info.Name, wanted(t, "KEY")) {
+			return nil
+		}
+		asked++
+		_, err := client.Remove(ctx, &snapshotsapi.RemoveSnapshotRequest{Key: info.Name})
+		expectCode(t, "Remove of "+info.Name, err, codes.FailedPrecondition)
+		return nil
+	}))
+	if asked != 1 {
+		t.Errorf("%d active snapshots are there", asked)
+	}
+}
