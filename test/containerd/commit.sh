@@ -75,7 +75,7 @@ snapshots remove doomed
 umount doomed second third
 
 # view, tree, and a second generation.
-snapshots view seen committed >/dev/null
+view seen committed
 mount_snapshot seen seen
 [[ $(<seen/etc/changed) == container ]] || fail 'a view does not show what was committed'
 expect_fail 1 'Read-only' touch seen/etc/touched
@@ -83,7 +83,7 @@ umount seen
 snapshots tree >tree
 grep --quiet second tree || fail "tree: $(<tree)"
 snapshots commit committed2 third
-snapshots view seen2 committed2 >/dev/null
+view seen2 committed2
 mount_snapshot seen2 seen2
 [[ $(<seen2/etc/who) == third && $(<seen2/etc/changed) == container ]] || fail 'the second commit lost something'
 umount seen2
