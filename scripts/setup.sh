@@ -23,22 +23,29 @@ build_packages=(
   git
   libblkid-dev
   libcli11-dev
+  libcpp-httplib-dev
   libext2fs-dev
   libfmt-dev
   libfuse3-dev
+  libgrpc++-dev
   libisal-dev
   liblz4-dev
   libmount-dev
   libnbd-dev
   libnl-genl-3-dev
+  libprotobuf-dev
+  libre2-dev
+  libsqlite3-dev
   libssl-dev
   libzstd-dev
-  ninja-build
-  nlohmann-json3-dev
   nbdkit
   nbdkit-plugin-dev
+  ninja-build
+  nlohmann-json3-dev
   perl
   pkg-config
+  protobuf-compiler
+  protobuf-compiler-grpc
   zlib1g-dev
 )
 
@@ -60,10 +67,13 @@ dev_packages=(
   clang-19
   clang-format-19
   clang-tidy-19
+  containerd
   cpio
   docker-registry
   erofs-utils
   fio
+  golang-github-containerd-containerd-dev
+  golang-go
   jq
   kmod
   libarchive-tools
@@ -80,6 +90,7 @@ dev_packages=(
   python3-lz4
   python3-zstandard
   qemu-system-x86
+  runc
   shellcheck
   skopeo
   strace

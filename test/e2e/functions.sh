@@ -181,13 +181,15 @@ expect_fail() {
     fail "$* did not say /$pattern/ but: $said"
 }
 
-# expect_json FILE FILTER...: each jq filter must give true.
+# expect_json FILE FILTER...: each jq filter must give true. FILE is read once: it may be a pipe.
 expect_json() {
-  local file=$1 filter
+  local file=$1 text filter
   shift
-  jq --exit-status . "$file" >/dev/null || fail "$file is not JSON: $(head -c 300 "$file")"
+  text=$(cat "$file")
+  [[ -n $text ]] || fail "$file is empty"
+  jq --exit-status . <<<"$text" >/dev/null || fail "$file is not JSON: ${text:0:300}"
   for filter in "$@"; do
-    jq --exit-status "$filter" "$file" >/dev/null || fail "not so: $filter in $(jq -c . "$file")"
+    jq --exit-status "$filter" <<<"$text" >/dev/null || fail "not so: $filter in $(jq -c . <<<"$text")"
   done
 }
 

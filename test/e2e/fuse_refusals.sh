@@ -10,6 +10,7 @@ requires_command losetup python3
 fuse=$OBD_FUSE
 expect_fail 0 'Examples:' "$fuse" --help
 expect_fail 0 '^obd-fuse [0-9]' "$fuse" --version
+expect_fail 0 '^Usage: obd-fuse .OPTIONS. .URI. MOUNTPOINT$' "$fuse" --help
 expect_fail 2 'PLACES is required' "$fuse"
 expect_fail 2 'no server is given' "$fuse" free
 expect_fail 2 'name the server once' "$fuse" --socket server.sock nbd://localhost free

@@ -143,6 +143,14 @@ expect_nothing_left 'refusals'
 untold() { obd_mount "$@" >/dev/full; }
 expect_fail 1 'could not write to standard output: No space' untold dir over mnt
 expect_fail 1 'could not write to standard output' untold dev over
+hung_up() { obd_mount "$@" >&9; }
+mkfifo pipe
+exec 8<>pipe
+exec 9>pipe 8<&-
+expect_fail 1 'could not write to standard output: Broken pipe' hung_up dev over
+exec 9>&-
+nowhere() { obd_mount "$@" >&-; }
+expect_fail 1 'could not write to standard output: Bad file' nowhere dev over
 expect_nothing_left 'an answer that went nowhere'
 # A directory in use: by whom?
 obd_mount dir over mnt >/dev/null

@@ -21,15 +21,17 @@ obd check disk
 obd check disk/writable_data
 obd info --json disk >info.json
 expect_json info.json '.upper == null' '.layers[1].kind == "sealed"'
-# Again: there is nothing to seal.
+# Again: there is nothing to seal, and that is what was wanted.
 fingerprint disk >before
-expect_fail 1 'upper' obd seal disk
+expect_fail 0 '^was sealed already: .*writable_data$' obd seal disk
+obd seal disk --json >seal.json
+expect_json seal.json '.changed | not' '.lowers == 2' '.warnings == []' '.sealed | endswith("writable_data")'
 fingerprint disk >after
 diff before after
 
 obd create another --type "$type" --size 1M >/dev/null
 obd seal another --json >seal.json
-expect_json seal.json '.image == "another/config.v1.json"' '.lowers == 1' '.warnings == []' \
+expect_json seal.json '.image == "another/config.v1.json"' '.lowers == 1' '.changed' '.warnings == []' \
   '.sealed | endswith("writable_data")'
 
 # Who may not replace the config must not seal the data either.

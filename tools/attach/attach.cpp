@@ -6,8 +6,8 @@
 //
 // The state is written before the first thing exists and removed after the last has gone, so
 // whatever exists can be found: processes by the records that they write themselves, an nbd device
-// by its identifier, a loop device by the file it shows. The server gets its SIGTERM last: nbdkit
-// answers ESHUTDOWN from then on.
+// and devices by an identifier, which the kernel keeps with them. The server gets its SIGTERM last:
+// nbdkit answers ESHUTDOWN from then on.
 
 #include "tools/attach/attach.h"
 
@@ -31,6 +31,7 @@
 #include "tools/attach/nbd_sockets.h"
 #include "tools/attach/server.h"
 #include "tools/attach/supervisor.h"
+#include "tools/attach/traces.h"
 #include "tools/obd/interrupt.h"
 
 namespace obd::attach {
@@ -86,14 +87,7 @@ Result<std::string> connect_nbd(const StatePaths& paths, const Attachment& attac
 
 Result<std::string> connect_fuse(const StatePaths& paths, const Attachment& attachment) {
   OBD_TRY(start_front_end(paths, attachment));
-  return attach_loop(paths.disk, attachment.read_only);
-}
-
-// The device in the kernel, known or not; empty when there is none.
-std::string find_device(const StatePaths& paths, const Attachment& attachment) {
-  auto device = attachment.backend == Backend::nbd ? find_nbd_device(attachment.identifier)
-                                                   : find_loop_device(paths.disk);
-  return device ? std::move(*device) : std::string();
+  return attach_loop(paths.disk, attachment.identifier, attachment.read_only);
 }
 
 Result<void> bring_up(ImageState& state, Attachment& attachment) {
@@ -138,11 +132,10 @@ Result<DeviceClaim> claim_soon(const std::string& device) {
   }
 }
 
-Result<void> remove_device(const StatePaths& paths, const Attachment& attachment,
-                           const std::string& device) {
+Result<void> remove_device(const Attachment& attachment, const std::string& device) {
   // Asked again right before: the number may be somebody else's by now.
   if (attachment.backend == Backend::fuse) {
-    return loop_backing_file(device) == paths.disk ? detach_loop(device) : Result<void>();
+    return loop_mark(device) == attachment.identifier ? detach_loop(device) : Result<void>();
   }
   OBD_TRY_ASSIGN(NbdKernel kernel, NbdKernel::open());
   OBD_TRY_ASSIGN(const unsigned index, nbd_index(device));
@@ -193,8 +186,9 @@ std::optional<pid_t> flush_if_it_works(const DeviceClaim& claim) {
   const pid_t child = ::fork();
   if (child == 0) {
     // Nothing else of its parent's: files and locks of other threads would live on with it.
-    ::close_range(0, static_cast<unsigned>(claim.fd()) - 1, 0);
-    ::close_range(static_cast<unsigned>(claim.fd()) + 1, ~0U, 0);
+    const auto kept = static_cast<unsigned>(claim.fd());
+    if (kept > 0) ::close_range(0, kept - 1, 0);
+    ::close_range(kept + 1, ~0U, 0);
     ::_exit(claim.flush() ? 0 : 1);
   }
   if (child < 0 || ends_within(child, kForForcedFlush)) return std::nullopt;
@@ -223,7 +217,10 @@ Result<void> take_device_down(ImageState& state, Attachment& attachment, const s
   if (flush == Flush::if_it_works) hanging = flush_if_it_works(claim);
   attachment.phase = Phase::detaching;
   // Without space for it, or while it is forced, the old state has to do: it names all there is.
-  if (auto saved = state.save(attachment); !saved && flush == Flush::needed) return saved;
+  if (auto saved = state.save(attachment);
+      !saved && flush == Flush::needed && !is_lack_of_space(saved.error())) {
+    return saved;
+  }
   // Before the device: it would connect it again.
   OBD_TRY(stop_supervisor(paths));
   if (hanging) OBD_TRY(end_what_hangs(paths, attachment.backend, *hanging));
@@ -232,7 +229,7 @@ Result<void> take_device_down(ImageState& state, Attachment& attachment, const s
     OBD_TRY(claim.check_unused());
     OBD_TRY(claim.flush());
   }
-  OBD_TRY(remove_device(paths, attachment, device));
+  OBD_TRY(remove_device(attachment, device));
   {
     const DeviceClaim end = std::move(claim);
   }
@@ -262,15 +259,28 @@ std::unexpected<Error> undo(ImageState& state, Attachment& attachment, Error err
   return std::unexpected(std::move(error));
 }
 
+Result<bool> was_attached_since_boot(const Attachment& attachment) {
+  OBD_TRY_ASSIGN(const std::string boot_id, posix_file_system().boot_id());
+  return attachment.boot_id == boot_id;
+}
+
 // Makes room for a new attachment where an old one is dead. nullopt: there is none any more.
 Result<std::optional<Attachment>> settle(ImageState& state) {
   OBD_TRY_ASSIGN(auto found, state.load());
   if (!found) {
+    const StatePaths& paths = state.paths();
+    if (const std::string traces = find_traces(directory_of(paths.folder), paths.id);
+        !traces.empty()) {
+      return fail(EEXIST,
+                  "{}: is missing, but there is {}: unmount and detach the disk and kill the "
+                  "processes before the image can be attached again",
+                  paths.attachment, traces);
+    }
     OBD_TRY(state.remove());
     return std::nullopt;
   }
-  OBD_TRY_ASSIGN(const std::string boot_id, posix_file_system().boot_id());
-  if (found->boot_id != boot_id) {  // nothing of it can be left
+  OBD_TRY_ASSIGN(const bool is_of_this_boot, was_attached_since_boot(*found));
+  if (!is_of_this_boot) {  // nothing of it can be left
     OBD_TRY(state.remove());
     return std::nullopt;
   }
@@ -288,6 +298,13 @@ Result<std::optional<Attachment>> settle(ImageState& state) {
 }
 
 }  // namespace
+
+std::string find_device(const StatePaths& paths, const Attachment& attachment) {
+  auto device = attachment.backend == Backend::nbd
+                    ? find_nbd_device(attachment.identifier)
+                    : find_loop_device(paths.disk, attachment.identifier);
+  return device ? std::move(*device) : std::string();
+}
 
 bool is_alive(const StatePaths& paths, const Attachment& attachment) {
   if (find_device(paths, attachment).empty()) return false;
@@ -318,12 +335,12 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request) {
   attachment.read_only = request.read_only;
   attachment.connections =
       request.connections != 0 ? request.connections : default_connections(attachment.backend);
-  attachment.cache_size = request.cache_size;
+  attachment.server = request.server;
   attachment.dead_timeout = request.dead_timeout;
   attachment.request_timeout = request.request_timeout;
-  attachment.max_upper_size = request.max_upper_size;
   attachment.plugin = request.plugin.empty() ? find_plugin() : request.plugin;
-  attachment.identifier = fmt::format("obd:{}:{}", state.paths().id, Uuid::random().text());
+  attachment.identifier =
+      fmt::format("{}{}:{}", kIdentifierPrefix, state.paths().id, Uuid::random().text());
   OBD_TRY_ASSIGN(attachment.boot_id, posix_file_system().boot_id());
   if (auto up = bring_up(state, attachment); !up) return undo(state, attachment, up.error());
   attachment.phase = Phase::attached;
@@ -336,6 +353,8 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request) {
 
 Result<void> detach(ImageState& state, Attachment& attachment, bool force) {
   const StatePaths& paths = state.paths();
+  OBD_TRY_ASSIGN(const bool is_of_this_boot, was_attached_since_boot(attachment));
+  if (!is_of_this_boot) return state.remove();  // nothing else of it can be left
   OBD_TRY_ASSIGN(const ServerStatus status, server_status(paths));
   // Flushing would wait for a server that does not come back.
   if (status.given_up && !has_server(paths) && !force) {
@@ -361,19 +380,22 @@ Result<std::string> recover(ImageState& state) {
   const std::string state_dir = directory_of(paths.folder);
   OBD_TRY_ASSIGN(const auto before, state.load());
   if (before && before->phase == Phase::attached && before->backend == Backend::fuse &&
-      !find_device(paths, *before).empty() && !has_front_end(paths) &&
-      !describe_users(before->device).empty()) {
-    return fail(EBUSY,
-                "{}: {} is broken, its front end has died, and it is {}; unmount it, then "
-                "run this again",
-                before->image, before->device, describe_users(before->device));
+      !has_front_end(paths)) {
+    const std::string device = find_device(paths, *before);
+    const std::string users = device.empty() ? std::string() : describe_users(device);
+    if (!users.empty()) {
+      return fail(EBUSY,
+                  "{}: {} is broken, its front end has died, and it is {}; unmount it, then "
+                  "run this again",
+                  before->image, device, users);
+    }
   }
-  OBD_TRY_ASSIGN(const std::string boot_id, posix_file_system().boot_id());
   OBD_TRY_ASSIGN(const auto after, settle(state));
   if (!after && !before) return std::string();  // somebody had only begun
   if (!after) {
+    OBD_TRY_ASSIGN(const bool is_of_this_boot, was_attached_since_boot(*before));
     return fmt::format("{}: took down what was left of it{}", before->image,
-                       before->phase == Phase::attached && before->boot_id == boot_id
+                       before->phase == Phase::attached && is_of_this_boot
                            ? "; what had not been synced is lost"
                            : "");
   }

@@ -2,7 +2,8 @@
 //
 // The caller holds the image's state, and with it the lock, throughout. Whoever is killed in the
 // middle leaves a state that the next attach(), detach() or recover() of the image finishes or
-// undoes. Thread-safety: none, and the process has one thread. Errors: EOPNOTSUPP when the host
+// undoes. Thread-safety: an ImageState is one thread's; calls with different ones may run at once.
+// Errors: EOPNOTSUPP when the host
 // lacks what it takes, EBUSY when the device is in use, EEXIST when the image is attached in
 // another way; after a failure of attach() nothing is attached that was not before.
 
@@ -24,12 +25,11 @@ struct AttachRequest {
   std::string image;               // path of the config file, without links
   std::optional<Backend> backend;  // nullopt: nbd where the kernel has it, else fuse
   bool read_only = false;
-  unsigned connections = 0;        // 0: what suits the back end
-  uint64_t cache_size = 64 << 20;  // bytes
-  unsigned dead_timeout = 300;     // seconds
-  unsigned request_timeout = 0;    // seconds; 0: none
-  uint64_t max_upper_size = 0;     // bytes that the writable layer may take; 0: no limit
-  std::string plugin;              // what nbdkit is told to load; empty: find it
+  unsigned connections = 0;      // 0: what suits the back end
+  unsigned dead_timeout = 300;   // seconds
+  unsigned request_timeout = 0;  // seconds; 0: none
+  std::string plugin;            // what nbdkit is told to load; empty: find it
+  ServerOptions server;
 };
 
 struct Attached {
@@ -43,6 +43,9 @@ Result<Attached> attach(ImageState& state, const AttachRequest& request);
 // Makes the device's content stable and takes everything down: nothing is left when it returns.
 // With `force`, also when that content cannot be made stable any more.
 Result<void> detach(ImageState& state, Attachment& attachment, bool force);
+
+// The device in the kernel, whether it is known or not; empty when there is none.
+std::string find_device(const StatePaths& paths, const Attachment& attachment);
 
 // The device shows this image's disk.
 bool is_alive(const StatePaths& paths, const Attachment& attachment);

@@ -40,7 +40,7 @@ Result<Value> parse(const std::string& path, const std::string& text, Read&& rea
   try {
     return read(nlohmann::json::parse(text));
   } catch (const nlohmann::json::exception& error) {
-    return fail(EINVAL, "{}: {}", path, error.what());
+    return fail(EINVAL, "{}: cannot be understood: {}", path, error.what());
   }
 }
 
@@ -64,10 +64,13 @@ std::string to_json(const Attachment& attachment) {
                {"backend", to_text(attachment.backend)},
                {"readOnly", attachment.read_only},
                {"connections", attachment.connections},
-               {"cacheSize", attachment.cache_size},
+               {"cacheSize", attachment.server.cache_size},
+               {"maxUpperSize", attachment.server.max_upper_size},
+               {"detectZeroes", attachment.server.detect_zeroes},
+               {"gc", attachment.server.gc},
+               {"gcRate", attachment.server.gc_rate},
                {"deadTimeout", attachment.dead_timeout},
                {"requestTimeout", attachment.request_timeout},
-               {"maxUpperSize", attachment.max_upper_size},
                {"plugin", attachment.plugin},
                {"identifier", attachment.identifier},
                {"bootId", attachment.boot_id},
@@ -77,17 +80,22 @@ std::string to_json(const Attachment& attachment) {
 }
 
 Result<Attachment> parse_attachment(const std::string& path, const std::string& text) {
-  return parse<Attachment>(path, text, [](const nlohmann::json& json) {
+  auto parsed = parse<Attachment>(path, text, [](const nlohmann::json& json) {
     Attachment attachment;
     json.at("image").get_to(attachment.image);
     attachment.phase = value_in(kPhases, json.at("phase").get<std::string>());
     attachment.backend = value_in(kBackends, json.at("backend").get<std::string>());
     json.at("readOnly").get_to(attachment.read_only);
     json.at("connections").get_to(attachment.connections);
-    json.at("cacheSize").get_to(attachment.cache_size);
+    ServerOptions& server = attachment.server;
+    json.at("cacheSize").get_to(server.cache_size);
+    // An earlier version that attached it had none of these.
+    server.max_upper_size = json.value("maxUpperSize", server.max_upper_size);
+    server.detect_zeroes = json.value("detectZeroes", server.detect_zeroes);
+    server.gc = json.value("gc", server.gc);
+    server.gc_rate = json.value("gcRate", server.gc_rate);
     json.at("deadTimeout").get_to(attachment.dead_timeout);
     json.at("requestTimeout").get_to(attachment.request_timeout);
-    attachment.max_upper_size = json.value("maxUpperSize", uint64_t{0});
     json.at("plugin").get_to(attachment.plugin);
     json.at("identifier").get_to(attachment.identifier);
     json.at("bootId").get_to(attachment.boot_id);
@@ -100,6 +108,11 @@ Result<Attachment> parse_attachment(const std::string& path, const std::string& 
     }
     return attachment;
   });
+  if (!parsed) {
+    parsed.error().message +=
+        "; what it told of may still be attached, and is left alone until the file is mended";
+  }
+  return parsed;
 }
 
 std::string to_json(const ServerStatus& status) {

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,21 +33,33 @@ struct MountPoint {
   std::vector<std::string> options;
 };
 
+// How every identifier begins.
+inline constexpr std::string_view kIdentifierPrefix = "obd:";
+
+// What the server is told besides the image; what is not said is the plugin's default. The plugin
+// knows what each of them means (docs/nbdkit-overlaybd-plugin.pod).
+struct ServerOptions {
+  uint64_t cache_size = 64 << 20;     // bytes
+  uint64_t max_upper_size = 0;        // bytes; 0: no limit
+  std::string detect_zeroes = "off";  // off, on, unmap
+  bool gc = true;
+  uint64_t gc_rate = 0;  // bytes a second; 0: no limit
+};
+
 struct Attachment {
   std::string image;  // path of the config file, without links
   Phase phase = Phase::attaching;
   Backend backend = Backend::nbd;
   bool read_only = false;
   unsigned connections = 1;
-  uint64_t cache_size = 0;       // bytes
   unsigned dead_timeout = 0;     // seconds that requests wait for a dead server
   unsigned request_timeout = 0;  // seconds; 0: none
-  uint64_t max_upper_size = 0;   // bytes that the writable layer may take; 0: no limit
   std::string plugin;            // what nbdkit is told to load
-  std::string identifier;        // the kernel keeps it with an nbd device: proof that it is ours
-  std::string boot_id;           // of the host when it was attached
-  std::string device;            // empty: not known yet
-  bool held = false;             // handed out as a device: stays when the last mount goes
+  ServerOptions server;
+  std::string identifier;  // the kernel keeps it with an nbd device: proof that it is ours
+  std::string boot_id;     // of the host when it was attached
+  std::string device;      // empty: not known yet
+  bool held = false;       // handed out as a device: stays when the last mount goes
   std::vector<MountPoint> mounts;
 };
 

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -23,6 +22,7 @@
 
 #include "core/io/file.h"
 #include "tools/attach/loop_device.h"
+#include "tools/attach/process.h"
 #include "tools/obd/interrupt.h"
 
 namespace obd::attach {
@@ -33,13 +33,6 @@ using namespace std::chrono_literals;
 constexpr auto kPatience = 30s;
 constexpr auto kPause = 2ms;
 constexpr size_t kFirstRead = 4096;
-
-Result<dev_t> number_of(const std::string& device) {
-  struct stat info{};
-  if (::stat(device.c_str(), &info) != 0) return fail_errno(errno, "{}", device);
-  if (!S_ISBLK(info.st_mode)) return fail(ENOTBLK, "{}: is no block device", device);
-  return info.st_rdev;
-}
 
 Result<void> read_first_block(const std::string& device) {
   // Direct: from the device, not from what an earlier disk of its number left in the cache.
@@ -65,18 +58,6 @@ Result<uint64_t> size_of(const std::string& device) {
 
 // ---- who uses a device ----
 
-std::vector<pid_t> all_processes() {
-  std::vector<pid_t> pids;
-  std::error_code code;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", code)) {
-    const std::string name = entry.path().filename();
-    pid_t pid = 0;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (error == std::errc() && end == name.data() + name.size()) pids.push_back(pid);
-  }
-  return pids;
-}
-
 // proc(5), mountinfo: the third field is the device's numbers, the fifth the directory, with space,
 // tab, newline and backslash as octal escapes.
 std::string unescape(const std::string& text) {
@@ -93,6 +74,17 @@ std::string unescape(const std::string& text) {
   return plain;
 }
 
+// A btrfs has a number of its own: its device has to be believed by name. The type and the name are
+// the first fields after a lone dash.
+bool is_btrfs_of(std::istringstream& fields, dev_t number) {
+  std::string field, source;
+  while (fields >> field && field != "-") {
+  }
+  if (!(fields >> field >> source) || field != "btrfs") return false;
+  const auto named = device_number(unescape(source));
+  return named && *named == number;
+}
+
 void add_mounts(const std::string& mountinfo, dev_t number, pid_t process,
                 std::vector<DeviceMount>& mounts) {
   const std::string wanted = fmt::format("{}:{}", major(number), minor(number));
@@ -101,15 +93,11 @@ void add_mounts(const std::string& mountinfo, dev_t number, pid_t process,
   while (std::getline(lines, line)) {
     std::istringstream fields(line);
     std::string id, parent, device, root, directory;
-    if (fields >> id >> parent >> device >> root >> directory && device == wanted) {
+    if (!(fields >> id >> parent >> device >> root >> directory)) continue;
+    if (device == wanted || is_btrfs_of(fields, number)) {
       mounts.push_back({.directory = unescape(directory), .process = process});
     }
   }
-}
-
-std::string name_of(pid_t pid) {
-  const auto name = read_whole(posix_file_system(), fmt::format("/proc/{}/comm", pid), 64);
-  return name ? name->substr(0, name->find('\n')) : "?";
 }
 
 bool any_open_file(pid_t pid, const std::function<bool(const struct stat&)>& is_wanted) {
@@ -140,29 +128,42 @@ bool is_in_file_system(pid_t pid, dev_t file_system) {
       pid, [file_system](const struct stat& info) { return info.st_dev == file_system; });
 }
 
-// Programs like udevd open a device for a moment whenever it changes.
+// Programs like udevd open a device for a moment whenever it changes, and obd-mount to ask what it
+// is; one that writes to this image's device holds the image's lock.
 bool is_passer_by(const std::string& name) {
-  return name == "systemd-udevd" || name == "(udev-worker)";
+  return name == "systemd-udevd" || name == "(udev-worker)" || name == "obd-mount";
 }
 
 std::optional<pid_t> find_opener(dev_t number) {
   for (const pid_t pid : all_processes()) {
-    if (pid != ::getpid() && has_open(pid, number) && !is_passer_by(name_of(pid))) return pid;
+    if (pid != ::getpid() && has_open(pid, number) && !is_passer_by(process_name(pid))) return pid;
   }
   return std::nullopt;
 }
 
 // A loop device over this one holds it without a claim and without a descriptor of a process.
-std::string find_loop_over(const std::string& device) {
+std::string find_loop_over(dev_t number) {
   std::error_code code;
   for (const auto& entry : std::filesystem::directory_iterator("/sys/block", code)) {
     std::string loop = "/dev/" + entry.path().filename().string();
-    if (loop.starts_with("/dev/loop") && loop_backing_file(loop) == device) return loop;
+    // Whatever its name, a block device is hardly anywhere else; and what is not asked is not
+    // opened.
+    if (loop.starts_with("/dev/loop") && loop_backing_file(loop).starts_with("/dev/") &&
+        loop_backing_device(loop) == number) {
+      return loop;
+    }
   }
   return "";
 }
 
 }  // namespace
+
+Result<dev_t> device_number(const std::string& device) {
+  struct stat info{};
+  if (::stat(device.c_str(), &info) != 0) return fail_errno(errno, "{}", device);
+  if (!S_ISBLK(info.st_mode)) return fail(ENOTBLK, "{}: is no block device", device);
+  return info.st_rdev;
+}
 
 Result<void> wait_until_usable(const std::string& device, uint64_t size) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
@@ -179,7 +180,7 @@ Result<void> wait_until_usable(const std::string& device, uint64_t size) {
 }
 
 Result<std::vector<DeviceMount>> find_mounts(const std::string& device) {
-  OBD_TRY_ASSIGN(const dev_t number, number_of(device));
+  OBD_TRY_ASSIGN(const dev_t number, device_number(device));
   std::vector<DeviceMount> mounts;
   add_mounts("/proc/self/mountinfo", number, 0, mounts);
   std::error_code code;
@@ -199,14 +200,14 @@ std::string describe_users(const std::string& device) {
     const DeviceMount& mount = mounts->front();
     if (mount.process == 0) return fmt::format("mounted on {}", mount.directory);
     return fmt::format("mounted on {} in the mount namespace of process {} ({})", mount.directory,
-                       mount.process, name_of(mount.process));
+                       mount.process, process_name(mount.process));
   }
-  if (const std::string loop = find_loop_over(device); !loop.empty()) {
-    return fmt::format("shown by {}", loop);
-  }
-  if (const auto number = number_of(device)) {
+  if (const auto number = device_number(device)) {
+    if (const std::string loop = find_loop_over(*number); !loop.empty()) {
+      return fmt::format("shown by {}", loop);
+    }
     if (const auto opener = find_opener(*number)) {
-      return fmt::format("open in process {} ({})", *opener, name_of(*opener));
+      return fmt::format("open in process {} ({})", *opener, process_name(*opener));
     }
   }
   return "";
@@ -221,13 +222,13 @@ std::string describe_users_of_mount(const std::string& directory) {
   for (const pid_t pid : all_processes()) {
     if (!is_in_file_system(pid, info.st_dev)) continue;
     if (named++ == kNamed) return users + " and others";
-    users += fmt::format("{}process {} ({})", users.empty() ? "" : ", ", pid, name_of(pid));
+    users += fmt::format("{}process {} ({})", users.empty() ? "" : ", ", pid, process_name(pid));
   }
   return users;
 }
 
 Result<DeviceClaim> DeviceClaim::take(const std::string& device) {
-  OBD_TRY(number_of(device));
+  OBD_TRY(device_number(device));
   // O_EXCL without O_CREAT: a block device that is mounted or claimed says EBUSY (open(2)).
   Descriptor fd(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
   if (!fd && errno != EBUSY) return fail_errno(errno, "{}: cannot open", device);

@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,6 +15,9 @@
 #include "core/io/descriptor.h"
 
 namespace obd::attach {
+
+// ENOTBLK when it is no block device.
+Result<dev_t> device_number(const std::string& device);
 
 // Waits until the device has its size and its first block can be read.
 Result<void> wait_until_usable(const std::string& device, uint64_t size);
@@ -28,8 +33,8 @@ Result<std::vector<DeviceMount>> find_mounts(const std::string& device);
 // nobody that can be seen.
 std::string describe_users(const std::string& device);
 
-// Who has a file of the file system mounted on `directory` open, or works there: "process 12 (bash)",
-// at most three. Empty: nobody that can be seen.
+// Who has a file of the file system mounted on `directory` open, or works there: "process 12
+// (bash)", at most three. Empty: nobody that can be seen.
 std::string describe_users_of_mount(const std::string& directory);
 
 // Exclusive use: nobody else has it mounted or claimed, and until the end of the claim nobody can.

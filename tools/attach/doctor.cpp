@@ -88,7 +88,8 @@ Finding examine_image(const std::string& state_dir, const std::string& id) {
   if (!attachment) return {id, Verdict::missing, attachment.error().message};
   const std::string repair = "; `obd-mount recover` puts it in order";
   if (!*attachment)
-    return {id, Verdict::missing, "is coming or going, or was interrupted" + repair};
+    return {id, Verdict::missing,
+            "is coming or going, or was interrupted, or its attachment.json was removed" + repair};
   const Attachment& image = **attachment;
   const auto boot_id = posix_file_system().boot_id();
   if (boot_id && *boot_id != image.boot_id) {

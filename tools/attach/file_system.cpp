@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <libmount/libmount.h>
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <string_view>
 
 #include "core/io/descriptor.h"
 #include "tools/attach/block_device.h"
@@ -136,13 +138,21 @@ Result<void> sync_file_system(const std::string& directory) {
   return {};
 }
 
-Result<std::string> device_mounted_on(const std::string& directory) {
+Result<std::optional<MountedThere>> mounted_on(const std::string& directory) {
   const std::unique_ptr<libmnt_table, TableFree> table(
       mnt_new_table_from_file("/proc/self/mountinfo"));
   if (!table) return fail(EIO, "/proc/self/mountinfo: cannot be read");
   libmnt_fs* const found = mnt_table_find_target(table.get(), directory.c_str(), MNT_ITER_BACKWARD);
-  const char* const source = found != nullptr ? mnt_fs_get_source(found) : nullptr;
-  return std::string(source != nullptr ? source : "");
+  if (found == nullptr) return std::nullopt;
+  const char* const source = mnt_fs_get_source(found);
+  MountedThere there{.source = source != nullptr ? source : "", .device = mnt_fs_get_devno(found)};
+  // A file system like btrfs has a number of its own, and its device has to be believed by name.
+  const char* const fstype = mnt_fs_get_fstype(found);
+  if (major(there.device) == 0) {
+    const bool is_btrfs = fstype != nullptr && std::string_view(fstype) == "btrfs";
+    there.device = is_btrfs ? device_number(there.source).value_or(0) : 0;
+  }
+  return there;
 }
 
 std::vector<std::string> untrusted_options(const std::string& fstype) {

@@ -5,6 +5,9 @@
 
 #pragma once
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,8 +39,13 @@ Result<void> unmount(const std::string& directory);
 // nobody has been told of: umount(2) would not tell.
 Result<void> sync_file_system(const std::string& directory);
 
-// The device that is mounted on a directory, the topmost one; empty when none is.
-Result<std::string> device_mounted_on(const std::string& directory);
+// What is mounted on a directory, the topmost of all.
+struct MountedThere {
+  std::string source;  // as whoever mounted it has named it: proof of nothing
+  dev_t device = 0;    // the block device's number; 0: there is none, or it is not known
+};
+// nullopt: nothing is mounted there.
+Result<std::optional<MountedThere>> mounted_on(const std::string& directory);
 
 // What keeps content that may be hostile from harming the host: added after all other options.
 std::vector<std::string> untrusted_options(const std::string& fstype);

@@ -25,6 +25,8 @@ extern "C" {
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
+#include <sstream>
 #include <string_view>
 
 #include "core/io/file.h"
@@ -35,10 +37,15 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr size_t kMaxStatSize = 4096;
+constexpr size_t kMaxCommandLine = 1 << 20;
+constexpr size_t kRecordSize = 80;
+// What a new process is called while it is written down and not yet the program.
+constexpr const char* kNewProcess = "obd-new-process";
 
 // proc(5): the second field is the program's name in parentheses, which may hold anything; the
 // state is the third and the start time the 22nd.
 struct ProcessStat {
+  std::string name;
   char state = '\0';
   uint64_t start_ticks = 0;
 };
@@ -48,6 +55,9 @@ Result<ProcessStat> read_stat(pid_t pid) {
   OBD_TRY_ASSIGN(const std::string text, read_whole(posix_file_system(), path, kMaxStatSize));
   ProcessStat stat;
   size_t at = text.rfind(')');
+  if (const size_t name = text.find('('); name < at && at != std::string::npos) {
+    stat.name = text.substr(name + 1, at - name - 1);
+  }
   for (int field = 2; field < 22 && at != std::string::npos; ++field) {
     at = text.find(' ', at + 1);
     if (field == 2 && at != std::string::npos && at + 1 < text.size()) stat.state = text[at + 1];
@@ -59,12 +69,26 @@ Result<ProcessStat> read_stat(pid_t pid) {
   return stat;
 }
 
+// Whether a process is one that this record can be of. Its programs are all told a path below the
+// record's folder, or that folder's name. One that is ending has no words any more.
+bool has_command_of(const std::string& record_path, const ProcessStat& stat, pid_t pid) {
+  if (stat.name == kNewProcess) return true;
+  const auto words = process_words(pid);
+  const std::string folder = directory_of(record_path);
+  const std::string name = folder.substr(folder.rfind('/') + 1);
+  return words.empty() || std::ranges::any_of(words, [&](const std::string& word) {
+           return word.find(name) != std::string::npos;
+         });
+}
+
 // In place: a successor must be able to start when there is no space left for another file.
 Result<void> write_record(const std::string& path, const ProcessId& process) {
+  OBD_TRY_ASSIGN(const std::string boot_id, posix_file_system().boot_id());
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return fail_errno(errno, "{}: cannot open", path);
   const std::string text =
-      fmt::format("{:<40}\n", fmt::format("{} {}", process.pid, process.start_ticks));
+      fmt::format("{:<{}}\n", fmt::format("{} {} {}", process.pid, process.start_ticks, boot_id),
+                  kRecordSize - 1);
   const bool written =
       ::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
   const int code = errno;
@@ -125,6 +149,7 @@ int become(const Program& program) {
   // The folder that the starter is in can be unmounted while the program runs.
   if (::chdir("/") != 0) return errno;
   ::umask(077);
+  ::prctl(PR_SET_NAME, kNewProcess, 0, 0, 0);
   const auto self = identify_process(::getpid());
   if (!self) return self.error().code;
   if (const auto written = write_record(program.record_path, *self); !written) {
@@ -190,6 +215,32 @@ bool is_running(const ProcessId& process) {
          stat->state != 'X';
 }
 
+std::vector<pid_t> all_processes() {
+  std::vector<pid_t> pids;
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", code)) {
+    const std::string name = entry.path().filename();
+    pid_t pid = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (error == std::errc() && end == name.data() + name.size()) pids.push_back(pid);
+  }
+  return pids;
+}
+
+std::string process_name(pid_t pid) {
+  const auto name = read_whole(posix_file_system(), fmt::format("/proc/{}/comm", pid), 64);
+  return name ? name->substr(0, name->find('\n')) : "?";
+}
+
+std::vector<std::string> process_words(pid_t pid) {
+  std::vector<std::string> words;
+  const auto text =
+      read_whole(posix_file_system(), fmt::format("/proc/{}/cmdline", pid), kMaxCommandLine);
+  std::istringstream stream(text ? *text : std::string());
+  for (std::string word; std::getline(stream, word, '\0');) words.push_back(word);
+  return words;
+}
+
 Result<ProcessId> spawn_detached(const Program& program) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -231,7 +282,7 @@ Result<ProcessId> spawn_detached(const Program& program) {
 }
 
 Result<std::optional<ProcessId>> read_process_record(const std::string& path) {
-  auto text = read_whole(posix_file_system(), path, 64);
+  auto text = read_whole(posix_file_system(), path, 2 * kRecordSize);
   if (!text) {
     if (text.error().code == ENOENT) return std::nullopt;
     return std::unexpected(text.error());
@@ -241,11 +292,25 @@ Result<std::optional<ProcessId>> read_process_record(const std::string& path) {
   ProcessId process;
   const char* const end = text->data() + text->size();
   const auto pid = std::from_chars(text->data(), end, process.pid);
-  if (pid.ec == std::errc() && pid.ptr < end && *pid.ptr == ' ') {
+  std::errc failed = pid.ec;
+  std::string boot_id;
+  if (failed == std::errc() && pid.ptr < end && *pid.ptr == ' ') {
     const auto start = std::from_chars(pid.ptr + 1, end, process.start_ticks);
-    if (start.ec == std::errc() && process.pid > 0) return process;
+    failed = start.ec;
+    std::istringstream(std::string(start.ptr, end)) >> boot_id;
   }
-  return fail(EINVAL, "{}: is no record of a process", path);
+  if (failed != std::errc() || process.pid <= 0) {
+    return fail(EINVAL, "{}: is no record of a process; what it holds is not believed", path);
+  }
+  // Numbers and start times of another boot are anybody's. (Earlier versions wrote down no boot.)
+  OBD_TRY_ASSIGN(const std::string this_boot, posix_file_system().boot_id());
+  if (!boot_id.empty() && boot_id != this_boot) return std::nullopt;
+  const auto stat = read_stat(process.pid);
+  if (stat && stat->start_ticks == process.start_ticks &&
+      !has_command_of(path, *stat, process.pid)) {
+    return std::nullopt;
+  }
+  return process;
 }
 
 // ---- ProcessWatch ----

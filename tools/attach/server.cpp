@@ -57,10 +57,12 @@ Result<ProcessId> start_server(const StatePaths& paths, const Attachment& attach
   if (attachment.read_only) program.words.emplace_back("--readonly");
   program.words.push_back(attachment.plugin);
   program.words.push_back("config=" + attachment.image);
-  program.words.push_back(fmt::format("cache-size={}", attachment.cache_size));
-  if (attachment.max_upper_size != 0) {
-    program.words.push_back(fmt::format("max-upper-size={}", attachment.max_upper_size));
-  }
+  const ServerOptions& options = attachment.server;
+  program.words.push_back(fmt::format("cache-size={}", options.cache_size));
+  program.words.push_back(fmt::format("max-upper-size={}", options.max_upper_size));
+  program.words.push_back(fmt::format("detect-zeroes={}", options.detect_zeroes));
+  program.words.push_back(fmt::format("gc={}", options.gc ? "on" : "off"));
+  program.words.push_back(fmt::format("gc-rate={}", options.gc_rate));
 
   // The words of the one before stay in a file of their own; its socket's name is not removed by
   // nbdkit.

@@ -15,6 +15,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/result.h"
@@ -44,6 +45,17 @@ struct StatePaths {
   StatePaths(const Canonical& dir, std::string image_id);
 };
 
+// How an image is called in every state folder; `image` is its config file's path without links.
+std::string image_id(std::string_view image);
+bool is_image_id(std::string_view name);
+
+// EINVAL when this is a folder that nobody has used for state, EPERM when it is not only ours; a
+// folder that is not there is fine.
+Result<void> check_state_dir(const std::string& state_dir);
+
+// What is in the old state holds then: it never says too little.
+bool is_lack_of_space(const Error& error);
+
 class ImageState {
  public:
   // Waits for the lock. `image` is the config file's path without links.
@@ -59,7 +71,8 @@ class ImageState {
   Result<std::optional<Attachment>> load() const;
   // Makes the image's folder when there is none.
   Result<void> save(const Attachment& attachment);
-  // Removes the folder with all in it: nothing is attached any more.
+  // Removes the folder with all in it: nothing is attached any more. EEXIST when it holds anything
+  // that is not known to be ours: then everything stays.
   Result<void> remove();
 
  private:

@@ -82,7 +82,7 @@ Result<void> Supervisor::prepare(Links links) {
   OBD_TRY_ASSIGN(auto attachment, look_at(paths_));
   if (!attachment) return fail(ENOENT, "{}: nothing is attached", paths_.folder);
   attachment_ = std::move(*attachment);
-  OBD_TRY_ASSIGN(status_, server_status(paths_));
+  status_ = server_status(paths_).value_or(ServerStatus{});  // told, not needed
   status_.given_up = false;
   save_status();
   if (attachment_.backend == Backend::nbd) {

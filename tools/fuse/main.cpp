@@ -17,6 +17,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <thread>
 
 #include "tools/fuse/disk.h"
@@ -135,9 +136,17 @@ Result<void> run(const Arguments& arguments) {
   return serve(*mount, *link, arguments.ready_fd, signals);
 }
 
+// The first of two words can be left out, of which CLI11 knows no way to tell.
+struct HelpFormatter : CLI::Formatter {
+  std::string make_usage(const CLI::App* /*app*/, std::string name) const override {
+    return fmt::format("Usage: {} [OPTIONS] [URI] MOUNTPOINT\n", name);
+  }
+};
+
 int parse_and_run(int argc, char** argv) {
   CLI::App app("Shows the disk of an NBD server as a file, for a loop device to use.", "obd-fuse");
   app.set_version_flag("--version", "obd-fuse " OBD_VERSION);
+  app.formatter(std::make_shared<HelpFormatter>());
   app.get_formatter()->column_width(34);
   app.footer(kExamples);
   Arguments arguments;

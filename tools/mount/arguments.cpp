@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <limits>
 #include <thread>
 #include <utility>
 
@@ -25,6 +27,24 @@ void add_state_dir(CLI::App& command, std::string& state_dir) {
       ->capture_default_str();
 }
 
+namespace {
+
+void add_size(CLI::App& command, const std::string& name, std::string& size,
+              const std::string& description) {
+  command.add_option(name, size, description)
+      ->check([](const std::string& text) {
+        // The server takes no more.
+        constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
+        const auto bytes = tool::parse_size(text);
+        if (!bytes) return bytes.error().message;
+        return *bytes <= kMost ? std::string() : fmt::format("'{}' is too large", text);
+      })
+      ->type_name("SIZE")
+      ->capture_default_str();
+}
+
+}  // namespace
+
 AttachArguments::AttachArguments(CLI::App& command) {
   command.add_option("IMAGE", image_, "config.v1.json, or the folder that holds it")->required();
   command.add_flag("-r,--read-only", read_only, "Attach for reading only");
@@ -43,12 +63,21 @@ AttachArguments::AttachArguments(CLI::App& command) {
                   "Connections to the server (default: 1 for nbd; for fuse as many as there are "
                   "processors, at most 4)")
       ->check(CLI::Range(1, 16));
-  command.add_option("--cache-size", cache_size_, "The server's memory for decompressed blocks")
-      ->check([](const std::string& text) {
-        const auto size = tool::parse_size(text);
-        return size ? std::string() : size.error().message;
-      })
+  add_size(command, "--cache-size", cache_size_, "The server's memory for decompressed blocks");
+  add_size(command, "--max-upper-size", max_upper_size_,
+           "What the writable layer's files may take of the host; 0: no limit");
+  command
+      .add_option("--detect-zeroes", detect_zeroes_,
+                  "What writes of nothing but zeros do: write them, zero, or give space back")
+      ->check(CLI::IsMember({"off", "on", "unmap"}))
       ->capture_default_str();
+  command
+      .add_option("--gc", gc_,
+                  "Give the space of an append layer's dead data back while it is used")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  add_size(command, "--gc-rate", gc_rate_,
+           "Bytes a second that are given back or moved while no write waits; 0: no limit");
   command
       .add_option("--dead-timeout", dead_timeout_,
                   "Seconds that requests wait for a dead server's successor")
@@ -87,7 +116,11 @@ Result<attach::AttachRequest> AttachArguments::request() const {
   if (backend_ == "fuse") request.backend = attach::Backend::fuse;
   request.read_only = read_only;
   request.connections = connections_;
-  OBD_TRY_ASSIGN(request.cache_size, tool::parse_size(cache_size_));
+  OBD_TRY_ASSIGN(request.server.cache_size, tool::parse_size(cache_size_));
+  OBD_TRY_ASSIGN(request.server.max_upper_size, tool::parse_size(max_upper_size_));
+  request.server.detect_zeroes = detect_zeroes_;
+  request.server.gc = gc_ == "on";
+  OBD_TRY_ASSIGN(request.server.gc_rate, tool::parse_size(gc_rate_));
   request.dead_timeout = dead_timeout_;
   request.request_timeout = request_timeout_;
   // The servers run in another folder. A name without a slash is nbdkit's to find.

@@ -36,6 +36,10 @@ class AttachArguments {
   std::string image_;
   std::string backend_ = "auto";
   std::string cache_size_ = "64M";
+  std::string max_upper_size_ = "0";
+  std::string detect_zeroes_ = "off";
+  std::string gc_ = "on";
+  std::string gc_rate_ = "0";
   std::string plugin_;
   unsigned connections_ = 0;  // 0: what suits the back end
   unsigned dead_timeout_ = 300;

@@ -23,6 +23,9 @@ using Runner = std::function<Result<int>()>;
 // Prints a line at once: a caller that was not told must not be left with something to undo.
 Result<void> tell(const std::string& line);
 
+// Says on standard error what went wrong; who does not listen is not waited for.
+void complain(const std::string& sentence);
+
 void add_dev(CLI::App& app, Runner& chosen);
 void add_dir(CLI::App& app, Runner& chosen);
 void add_umount(CLI::App& app, Runner& chosen);

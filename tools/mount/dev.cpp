@@ -46,7 +46,8 @@ Result<int> run_dev(const AttachArguments& arguments) {
   }
   if (const auto told = tell(line); !told) {
     image.attachment.held = was_held;
-    if (!was_held) OBD_TRY(image.state.save(image.attachment));
+    // One that was made for this call goes as a whole, also where there is no space to write.
+    if (!was_held && !image.is_new) OBD_TRY(image.state.save(image.attachment));
     return image.give_up(told.error());
   }
   return kExitSuccess;

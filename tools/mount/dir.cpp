@@ -7,6 +7,7 @@
 
 #include "core/image/config.h"
 #include "core/io/file.h"
+#include "tools/attach/block_device.h"
 #include "tools/attach/file_system.h"
 #include "tools/mount/arguments.h"
 #include "tools/mount/command.h"
@@ -61,9 +62,10 @@ Result<void> refuse_to_hide_files(const AttachedImage& image, const std::string&
 // False: it was mounted there already.
 Result<bool> mount_image(AttachedImage& image, const AttachArguments& arguments,
                          const std::string& directory, const std::string& asked_options) {
-  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-  if (there == image.attachment.device) return false;
-  if (!there.empty()) return fail(EBUSY, "{}: {} is mounted there", directory, there);
+  OBD_TRY_ASSIGN(const auto there, attach::mounted_on(directory));
+  OBD_TRY_ASSIGN(const dev_t device, attach::device_number(image.attachment.device));
+  if (there && there->device == device) return false;
+  if (there) return fail(EBUSY, "{}: {} is mounted there", directory, there->source);
   OBD_TRY(refuse_to_hide_files(image, directory));
   OBD_TRY_ASSIGN(const std::string fstype, image.file_system(arguments));
   if (fstype.empty()) {
@@ -90,7 +92,8 @@ Result<bool> mount_image(AttachedImage& image, const AttachArguments& arguments,
 Result<void> unmount_again(AttachedImage& image, const std::string& directory) {
   OBD_TRY(attach::unmount(directory));
   image.attachment.mounts.pop_back();
-  return image.state.save(image.attachment);
+  // One that was made for this call goes as a whole, also where there is no space to write.
+  return image.is_new ? Result<void>() : image.state.save(image.attachment);
 }
 
 Result<int> run_dir(const AttachArguments& arguments, const std::string& named,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -36,21 +37,15 @@ std::string state_of(const attach::StatePaths& paths, const attach::Attachment& 
   return attach::is_supervised(paths) ? "attached" : "unsupervised";
 }
 
-Result<std::vector<Row>> read_rows(const std::string& state_dir) {
-  OBD_TRY_ASSIGN(const auto ids, attach::list_ids(state_dir));
-  std::vector<Row> rows;
-  for (const std::string& id : ids) {
-    const attach::StatePaths paths(state_dir, id);
-    OBD_TRY_ASSIGN(const auto attachment, attach::look_at(paths));
-    if (!attachment) continue;  // just coming or going
-    Row row{.attachment = *attachment, .server = {}, .state = {}};
-    OBD_TRY_ASSIGN(row.server, attach::server_status(paths));
-    row.server_pid = running_pid(paths.server_record);
-    row.state = state_of(paths, row.attachment, row.server, row.server_pid);
-    rows.push_back(std::move(row));
-  }
-  std::ranges::sort(rows, {}, [](const Row& row) { return row.attachment.image; });
-  return rows;
+// nullopt: it is just coming or going.
+Result<std::optional<Row>> read_row(const attach::StatePaths& paths) {
+  OBD_TRY_ASSIGN(const auto attachment, attach::look_at(paths));
+  if (!attachment) return std::nullopt;
+  Row row{.attachment = *attachment, .server = {}, .state = {}};
+  OBD_TRY_ASSIGN(row.server, attach::server_status(paths));
+  row.server_pid = running_pid(paths.server_record);
+  row.state = state_of(paths, row.attachment, row.server, row.server_pid);
+  return row;
 }
 
 tool::Json to_json(const Row& row) {
@@ -88,15 +83,27 @@ void print_table(const std::vector<Row>& rows) {
 }
 
 Result<int> run_list(const std::string& state_dir, bool json) {
-  OBD_TRY_ASSIGN(const auto rows, read_rows(state_dir));
+  OBD_TRY_ASSIGN(const auto ids, attach::list_ids(state_dir));
+  std::vector<Row> rows;
+  int status = kExitSuccess;
+  for (const std::string& id : ids) {
+    auto row = read_row(attach::StatePaths(state_dir, id));
+    if (!row) {  // the others are shown all the same
+      complain(row.error().message);
+      status = kExitFailure;
+    } else if (*row) {
+      rows.push_back(std::move(**row));
+    }
+  }
+  std::ranges::sort(rows, {}, [](const Row& row) { return row.attachment.image; });
   if (!json) {
     print_table(rows);
-    return kExitSuccess;
+    return status;
   }
   tool::Json list = tool::Json::array();
   for (const Row& row : rows) list.push_back(to_json(row));
   fmt::print("{}\n", tool::json_text(list, 2));
-  return kExitSuccess;
+  return status;
 }
 
 }  // namespace

@@ -2,7 +2,11 @@
 // parses the command line, runs what was chosen, and turns errors into a sentence and an exit
 // status.
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -28,12 +32,11 @@ constexpr const char* kExamples = R"(Examples:
 'obd-mount COMMAND --help' tells all about a command. Exit status: 0 success, 1 failure,
 2 the command line was not understood, 3 this host lacks what it takes, 4 not attached, 5 in use.)";
 
+// kExitNotAttached is umount's alone, and said by it: the kernel has ENOTCONN for dead FUSE mounts.
 int exit_status(const Error& error) {
   switch (error.code) {
     case EOPNOTSUPP:
       return kExitUnsupported;
-    case ENOTCONN:
-      return kExitNotAttached;
     case EBUSY:
       return kExitBusy;
     default:
@@ -53,17 +56,27 @@ int run(int argc, char** argv) {
   if (const auto status = tool::parse_command_line(app, argc, argv)) return *status;
 
   tool::catch_interrupts();
+  // Who closed his end of the pipe cannot be told, and that is a failure to be undone.
+  std::signal(SIGPIPE, SIG_IGN);
   const Result<int> status = chosen();
   if (!status) {
     tool::die_if_interrupted();
-    fmt::print(stderr, "obd-mount: {}\n", status.error().message);
+    complain(status.error().message);
     return exit_status(status.error());
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    fmt::print(stderr, "obd-mount: could not write to standard output\n");
+    complain("could not write to standard output");
     return kExitFailure;
   }
   return *status;
+}
+
+// A file that is opened later must not become the standard output, and take what is printed. Not
+// for writing: whoever closed it cannot be told.
+bool keep_standard_descriptors() {
+  int fd = ::open("/dev/null", O_RDONLY);
+  while (fd >= 0 && fd <= STDERR_FILENO) fd = ::open("/dev/null", O_RDONLY);
+  return fd >= 0 && ::close(fd) == 0;
 }
 
 }  // namespace
@@ -73,10 +86,15 @@ Result<void> tell(const std::string& line) {
   return fail_errno(errno, "could not write to standard output");
 }
 
+void complain(const std::string& sentence) {
+  std::fputs(fmt::format("obd-mount: {}\n", sentence).c_str(), stderr);
+}
+
 }  // namespace obd::mount
 
 int main(int argc, char** argv) {
   try {
+    if (!obd::mount::keep_standard_descriptors()) return obd::mount::kExitFailure;
     return obd::mount::run(argc, argv);
   } catch (const std::bad_alloc&) {
     std::fputs("obd-mount: out of memory\n", stderr);

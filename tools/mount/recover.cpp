@@ -11,6 +11,7 @@ namespace obd::mount {
 
 Result<int> recover_all(const std::string& state_dir) {
   OBD_TRY(require_root());
+  OBD_TRY(attach::check_state_dir(state_dir));
   OBD_TRY_ASSIGN(const auto ids, attach::list_ids(state_dir));
   int status = kExitSuccess;
   for (const std::string& id : ids) {
@@ -18,7 +19,7 @@ Result<int> recover_all(const std::string& state_dir) {
     const Result<std::string> done =
         state ? attach::recover(*state) : Result<std::string>(std::unexpected(state.error()));
     if (!done) {
-      fmt::print(stderr, "obd-mount: {}\n", done.error().message);
+      complain(done.error().message);
       status = kExitFailure;
     } else if (!done->empty()) {
       fmt::print("{}\n", *done);

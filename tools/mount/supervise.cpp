@@ -21,6 +21,7 @@ void add_supervise(CLI::App& app, Runner& chosen) {
   command->add_flag("--links-alive", *links_alive);
   command->callback([state_dir, id, links_alive, &chosen] {
     chosen = [state_dir, id, links_alive]() -> Result<int> {
+      if (!attach::is_image_id(*id)) return fail(EINVAL, "{}: is no image's name", *id);
       OBD_TRY(attach::supervise(attach::StatePaths(*state_dir, *id),
                                 *links_alive ? attach::Links::alive : attach::Links::unknown));
       return kExitSuccess;

@@ -11,6 +11,7 @@
 #include "tools/attach/attach.h"
 #include "tools/attach/block_device.h"
 #include "tools/attach/file_system.h"
+#include "tools/attach/traces.h"
 #include "tools/mount/arguments.h"
 #include "tools/mount/command.h"
 
@@ -23,26 +24,32 @@ struct UmountOptions {
   bool force = false;
 };
 
-// What a user's word can mean: the config file, the device, or the directory, without links.
-struct Names {
-  std::string path;    // the word itself
-  std::string config;  // of the image, if it names one
+// What a user's word can mean, and what the kernel has to say of it.
+struct Target {
+  std::string word;
+  std::string path;                             // without links, as far as there is something
+  std::string config;                           // of the image, if it names one
+  std::optional<attach::MountedThere> mounted;  // on it, if it names a directory
+  dev_t device = 0;                             // if it names one
 };
 
-Names names_of(const std::string& word) {
+Result<Target> look_up(const std::string& word) {
   FileSystem& fs = posix_file_system();
-  Names names;
+  Target target;
+  target.word = word;
   // What is mounted there may be too broken to be looked at, and an image's files may be gone.
   std::error_code code;
   const auto absolute =
       std::filesystem::weakly_canonical(std::filesystem::absolute(word, code), code);
-  names.path = fs.canonical(word).value_or(code ? word : absolute.string());
+  target.path = fs.canonical(word).value_or(code ? word : absolute.string());
   if (const auto config = config_at(fs, word); config && *config != word) {
-    names.config = fs.canonical(*config).value_or(*config);
+    target.config = fs.canonical(*config).value_or(*config);
   } else {
-    names.config = fmt::format("{}/{}", names.path, kConfigName);  // of a folder that is gone
+    target.config = fmt::format("{}/{}", target.path, kConfigName);  // of a folder that is gone
   }
-  return names;
+  OBD_TRY_ASSIGN(target.mounted, attach::mounted_on(target.path));
+  target.device = attach::device_number(target.path).value_or(0);
+  return target;
 }
 
 bool is_mounted_by_us(const attach::Attachment& attachment, const std::string& directory) {
@@ -51,29 +58,65 @@ bool is_mounted_by_us(const attach::Attachment& attachment, const std::string& d
   });
 }
 
-bool names(const Names& names, const attach::Attachment& attachment) {
-  return attachment.image == names.config || attachment.image == names.path ||
-         attachment.device == names.path || is_mounted_by_us(attachment, names.path);
+bool is_mounted_anywhere(const std::string& device, const std::string& directory) {
+  const auto mounts = attach::find_mounts(device);
+  return mounts && std::ranges::any_of(*mounts, [&](const attach::DeviceMount& mount) {
+           return mount.directory == directory;
+         });
 }
 
-Result<std::optional<std::string>> find_id(const std::string& state_dir, const Names& wanted) {
-  OBD_TRY_ASSIGN(const auto ids, attach::list_ids(state_dir));
-  std::optional<std::string> by_image;
-  for (const std::string& id : ids) {
-    const auto attachment = attach::look_at(attach::StatePaths(state_dir, id));
-    if (!attachment || !*attachment || !names(wanted, **attachment)) continue;
-    // A directory that is a mount point and an image's folder at once is the mount point.
-    if (is_mounted_by_us(**attachment, wanted.path)) return id;
-    by_image = id;
+// How a target names an attached image; what is greater is more certain. What the kernel shows
+// decides before what is written down, which may be old: the directory may have been unmounted and
+// the device's number given to others since.
+enum class Match { none, image, directory, mounted_directory };
+
+Match match(const Target& target, const attach::StatePaths& paths,
+            const attach::Attachment& attachment) {
+  const std::string device = attach::find_device(paths, attachment);
+  const dev_t number = device.empty() ? 0 : attach::device_number(device).value_or(0);
+  if (number != 0 && target.mounted && target.mounted->device == number) {
+    return Match::mounted_directory;
   }
-  return by_image;
+  if (is_mounted_by_us(attachment, target.path) &&
+      (!target.mounted || is_mounted_anywhere(device, target.path))) {
+    return Match::directory;
+  }
+  if (attachment.image == target.config || attachment.image == target.path) return Match::image;
+  if (target.device != 0 && target.device == number) return Match::image;
+  // Its device has died, and nobody else has the number.
+  if (number == 0 && attachment.device == target.path && !attach::is_taken(target.path)) {
+    return Match::image;
+  }
+  return Match::none;
+}
+
+// An unreadable state may be the one that is looked for: it is told when no other one is.
+Result<std::optional<std::string>> find_id(const std::string& state_dir, const Target& target) {
+  OBD_TRY_ASSIGN(const auto ids, attach::list_ids(state_dir));
+  std::optional<std::string> found;
+  std::optional<Error> unreadable;
+  Match best = Match::none;
+  for (const std::string& id : ids) {
+    const attach::StatePaths paths(state_dir, id);
+    const auto attachment = attach::look_at(paths);
+    if (!attachment) unreadable = attachment.error();
+    if (!attachment || !*attachment) continue;
+    const Match how = match(target, paths, **attachment);
+    if (how <= best) continue;
+    best = how;
+    found = id;
+  }
+  if (!found && unreadable) return std::unexpected(std::move(*unreadable));
+  return found;
 }
 
 // Unmounts what this project has mounted; one that somebody else has unmounted is fine.
 Result<void> unmount(attach::ImageState& state, attach::Attachment& attachment,
                      const std::string& directory, bool force) {
-  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-  if (there == attachment.device) {
+  OBD_TRY_ASSIGN(const auto there, attach::mounted_on(directory));
+  const std::string device = attach::find_device(state.paths(), attachment);
+  const dev_t number = device.empty() ? 0 : attach::device_number(device).value_or(0);
+  if (number != 0 && there && there->device == number) {
     // A dead device is told of when it is detached.
     if (!force && attach::is_alive(state.paths(), attachment)) {
       if (const auto synced = attach::sync_file_system(directory); !synced) {
@@ -84,53 +127,75 @@ Result<void> unmount(attach::ImageState& state, attach::Attachment& attachment,
       }
     }
     OBD_TRY(attach::unmount(directory));
-  } else if (const auto mounts = attach::find_mounts(attachment.device); mounts) {
+  } else if (is_mounted_anywhere(device, directory)) {
     // Below something else that is mounted there, or in another mount namespace than ours.
-    for (const attach::DeviceMount& mount : *mounts) {
-      if (mount.directory != directory) continue;
-      return fail(EBUSY, "{}: is not what is mounted on {} here: {}", attachment.device, directory,
-                  there.empty() ? attach::describe_users(attachment.device)
-                                : fmt::format("{} lies over it", there));
-    }
+    return fail(
+        EBUSY, "{}: is not what is mounted on {} here: {}", device, directory,
+        there ? fmt::format("{} lies over it", there->source) : attach::describe_users(device));
   }
   std::erase_if(attachment.mounts,
                 [&](const attach::MountPoint& mount) { return mount.directory == directory; });
-  return state.save(attachment);
+  // A directory too many in the state is as one that somebody else has unmounted.
+  auto saved = state.save(attachment);
+  if (!saved && attach::is_lack_of_space(saved.error())) return {};
+  return saved;
 }
 
 // Refuses while somebody else has mounted the device where we can see it: before anything is
 // undone.
-Result<void> refuse_foreign_mounts(const attach::Attachment& attachment) {
-  const auto mounts = attach::find_mounts(attachment.device);
+Result<void> refuse_foreign_mounts(const attach::ImageState& state,
+                                   const attach::Attachment& attachment) {
+  const std::string device = attach::find_device(state.paths(), attachment);
+  const auto mounts = attach::find_mounts(device);
   if (!mounts) return {};  // no device, no mounts
   for (const attach::DeviceMount& mount : *mounts) {
     if (mount.process == 0 && !is_mounted_by_us(attachment, mount.directory)) {
-      return fail(EBUSY, "{}: is in use: mounted on {}", attachment.device, mount.directory);
+      return fail(EBUSY, "{}: is in use: mounted on {}", device, mount.directory);
     }
   }
   return {};
 }
 
+// Nothing is known of the target: that is told, and is what the caller wants, unless there is
+// something all the same.
+Result<int> say_not_attached(const Target& target, const std::string& state_dir) {
+  constexpr const char* kWhatToDo =
+      "if its folder there was removed, unmount the disk, detach the device and kill the processes";
+  if (target.mounted && !attach::attached_image_id(target.mounted->device).empty()) {
+    return fail(EEXIST,
+                "{}: {} is mounted there, of which {} tells nothing: name the --state-dir with "
+                "which it was attached; {}",
+                target.word, target.mounted->source, state_dir, kWhatToDo);
+  }
+  // A device may be of another state folder, and no concern of this one's.
+  for (const std::string& id :
+       {attach::image_id(target.config), attach::image_id(target.path),
+        target.device != 0 ? attach::attached_image_id(target.device) : std::string()}) {
+    const std::string traces = id.empty() ? "" : attach::find_traces(state_dir, id);
+    if (traces.empty()) continue;
+    return fail(EEXIST, "{}: {} tells nothing of it, but there is {}; {}", target.word, state_dir,
+                traces, kWhatToDo);
+  }
+  complain(fmt::format("{}: is not attached, as far as {} tells", target.word, state_dir));
+  return kExitNotAttached;
+}
+
 Result<int> run_umount(const UmountOptions& options) {
   OBD_TRY(require_root());
-  const Names wanted = names_of(options.target);
-  OBD_TRY_ASSIGN(const auto id, find_id(options.state_dir, wanted));
-  if (!id) {
-    return fail(ENOTCONN, "{}: is not attached, as far as {} tells", options.target,
-                options.state_dir);
-  }
+  OBD_TRY_ASSIGN(Target target, look_up(options.target));
+  OBD_TRY_ASSIGN(const auto id, find_id(options.state_dir, target));
+  if (!id) return say_not_attached(target, options.state_dir);
   OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock_id(options.state_dir, *id));
   OBD_TRY_ASSIGN(auto attachment, state.load());
   // Somebody else may have been faster.
-  if (!attachment || !names(wanted, *attachment)) {
-    return fail(ENOTCONN, "{}: is not attached any more", options.target);
-  }
-  const bool one_directory = is_mounted_by_us(*attachment, wanted.path);
-  if (one_directory) {
-    OBD_TRY(unmount(state, *attachment, wanted.path, options.force));
+  OBD_TRY_ASSIGN(target, look_up(options.target));
+  const Match how = attachment ? match(target, state.paths(), *attachment) : Match::none;
+  if (how == Match::none) return say_not_attached(target, options.state_dir);
+  if (how != Match::image) {
+    OBD_TRY(unmount(state, *attachment, target.path, options.force));
     if (!attachment->mounts.empty() || attachment->held) return kExitSuccess;
   } else {
-    OBD_TRY(refuse_foreign_mounts(*attachment));
+    OBD_TRY(refuse_foreign_mounts(state, *attachment));
     while (!attachment->mounts.empty()) {
       const std::string directory = attachment->mounts.back().directory;
       OBD_TRY(unmount(state, *attachment, directory, options.force));

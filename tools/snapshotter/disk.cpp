@@ -23,7 +23,7 @@ attach::AttachRequest attach_request(const Config& config, const DiskRequest& re
   if (config.backend == "nbd") wanted.backend = attach::Backend::nbd;
   if (config.backend == "fuse") wanted.backend = attach::Backend::fuse;
   wanted.read_only = request.read_only;
-  wanted.max_upper_size = request.quota;
+  wanted.server.max_upper_size = request.quota;
   wanted.plugin = config.plugin;
   return wanted;
 }
@@ -51,6 +51,22 @@ bool is_mounted_by_us(const attach::Attachment& attachment, const std::string& d
   });
 }
 
+// The kernel's number of the image's device; 0: there is none.
+dev_t device_of(const attach::ImageState& state, const attach::Attachment& attachment) {
+  const std::string device = attach::find_device(state.paths(), attachment);
+  return device.empty() ? 0 : attach::device_number(device).value_or(0);
+}
+
+enum class There { nothing, this_image, something_else };
+
+Result<There> what_is_mounted(const attach::ImageState& state, const attach::Attachment& attachment,
+                              const std::string& directory) {
+  OBD_TRY_ASSIGN(const auto mounted, attach::mounted_on(directory));
+  if (!mounted) return There::nothing;
+  const dev_t device = device_of(state, attachment);
+  return device != 0 && mounted->device == device ? There::this_image : There::something_else;
+}
+
 // The error, after taking down what was attached for nothing.
 std::unexpected<Error> give_up(attach::ImageState& state, attach::Attached& attached, Error error) {
   if (attached.is_new) {
@@ -64,7 +80,10 @@ std::unexpected<Error> give_up(attach::ImageState& state, attach::Attached& atta
 Result<void> forget_mount(attach::ImageState& state, attach::Attachment& attachment,
                           const std::string& directory) {
   std::erase_if(attachment.mounts, [&](const auto& mount) { return mount.directory == directory; });
-  return state.save(attachment);
+  // A directory too many in the state is as one that somebody else has unmounted.
+  auto saved = state.save(attachment);
+  if (!saved && attach::is_lack_of_space(saved.error())) return {};
+  return saved;
 }
 
 Result<void> mount_attached(attach::ImageState& state, attach::Attachment& attachment,
@@ -89,8 +108,8 @@ Result<void> mount_attached(attach::ImageState& state, attach::Attachment& attac
 
 Result<void> unmount_attached(attach::ImageState& state, attach::Attachment& attachment,
                               const std::string& directory, Release content) {
-  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-  if (there == attachment.device) {
+  OBD_TRY_ASSIGN(const There there, what_is_mounted(state, attachment, directory));
+  if (there == There::this_image) {
     if (content == Release::keep_content && attach::is_alive(state.paths(), attachment)) {
       OBD_TRY(attach::sync_file_system(directory));
     }
@@ -101,13 +120,15 @@ Result<void> unmount_attached(attach::ImageState& state, attach::Attachment& att
 
 // Before anything is undone: refuses while somebody else has mounted the device where all can see
 // it.
-Result<void> refuse_foreign_mounts(const attach::Attachment& attachment) {
-  const auto mounts = attach::find_mounts(attachment.device);
+Result<void> refuse_foreign_mounts(const attach::ImageState& state,
+                                   const attach::Attachment& attachment) {
+  const std::string device = attach::find_device(state.paths(), attachment);
+  const auto mounts = attach::find_mounts(device);
   if (!mounts) return {};  // no device, no mounts
   for (const attach::DeviceMount& mount : *mounts) {
     if (mount.process == 0 && !is_mounted_by_us(attachment, mount.directory)) {
-      return fail(EBUSY, "{}, the disk of {}, is in use: mounted on {}", attachment.device,
-                  attachment.image, mount.directory);
+      return fail(EBUSY, "{}, the disk of {}, is in use: mounted on {}", device, attachment.image,
+                  mount.directory);
     }
   }
   return {};
@@ -115,7 +136,7 @@ Result<void> refuse_foreign_mounts(const attach::Attachment& attachment) {
 
 Result<void> release_attached(attach::ImageState& state, attach::Attachment& attachment,
                               Release content) {
-  OBD_TRY(refuse_foreign_mounts(attachment));
+  OBD_TRY(refuse_foreign_mounts(state, attachment));
   while (!attachment.mounts.empty()) {
     const std::string directory = attachment.mounts.back().directory;
     OBD_TRY(unmount_attached(state, attachment, directory, content));
@@ -130,8 +151,13 @@ Result<attach::Attached> attach_again(attach::ImageState& state,
   auto attached = attach::attach(state, request);
   if (attached || attached.error().code != EEXIST) return attached;
   OBD_TRY_ASSIGN(auto old, state.load());
-  if (old) OBD_TRY(release_attached(state, *old, Release::keep_content));
-  return attach::attach(state, request);
+  if (!old) return attached;
+  const auto released = release_attached(state, *old, Release::keep_content);
+  if (released) return attach::attach(state, request);
+  // In use still, and frozen: it shows what it would if it were attached anew.
+  if (released.error().code != EBUSY || !request.read_only)
+    return std::unexpected(released.error());
+  return attach::Attached{.attachment = std::move(*old), .is_new = false};
 }
 
 }  // namespace
@@ -156,18 +182,12 @@ Result<void> Disks::mount(const DiskRequest& request, const std::string& directo
   OBD_TRY_ASSIGN(attach::ImageState state,
                  attach::ImageState::lock(config_.state_dir, request.image));
   auto attached = attach_again(state, attach_request(config_, request));
-  if (!attached && attached.error().code == EBUSY && request.read_only) {
-    // Frozen, and still mounted here: it shows what it would if it were mounted anew.
-    OBD_TRY_ASSIGN(const auto old, state.load());
-    OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-    if (old && !there.empty() && there == old->device) return {};
-  }
   OBD_TRY(attached);
-  OBD_TRY_ASSIGN(const std::string there, attach::device_mounted_on(directory));
-  if (there == attached->attachment.device) return {};
-  if (!there.empty()) {
+  OBD_TRY_ASSIGN(const There there, what_is_mounted(state, attached->attachment, directory));
+  if (there == There::this_image) return {};
+  if (there == There::something_else) {
     return give_up(state, *attached,
-                   Error{EBUSY, fmt::format("{}: {} is mounted there", directory, there)});
+                   Error{EBUSY, fmt::format("{}: something else is mounted there", directory)});
   }
   const auto mounted =
       mount_attached(state, attached->attachment, directory, request.read_only, hint);
@@ -185,13 +205,20 @@ Result<void> Disks::unmount(const std::string& image, const std::string& directo
 Result<void> Disks::freeze(const std::string& directory) const {
   OBD_TRY(attach::sync_file_system(directory));
   // Of the file system, not of this mount alone.
-  if (::mount("none", directory.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0) return {};
+  if (::mount("none", directory.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0) {
+    return attach::sync_file_system(directory);
+  }
   if (errno == EBUSY) {
     const std::string users = attach::describe_users_of_mount(directory);
     return fail(EBUSY, "{}: a file in it is open for writing{}{}", directory,
                 users.empty() ? "" : ", perhaps by ", users);
   }
   return fail_errno(errno, "{}: cannot be made read-only", directory);
+}
+
+Result<void> Disks::thaw(const std::string& directory) const {
+  if (::mount("none", directory.c_str(), nullptr, MS_REMOUNT, nullptr) == 0) return {};
+  return fail_errno(errno, "{}: cannot be made writable again", directory);
 }
 
 Result<void> Disks::release(const std::string& image, Release content) const {
@@ -201,14 +228,11 @@ Result<void> Disks::release(const std::string& image, Release content) const {
   return release_attached(state, *attachment, content);
 }
 
-std::vector<std::string> Disks::recover(const std::string& folder) const {
+Result<std::vector<std::string>> Disks::recover(const std::string& folder) const {
+  OBD_TRY(attach::check_state_dir(config_.state_dir));
+  OBD_TRY_ASSIGN(const auto ids, attach::list_ids(config_.state_dir));
   std::vector<std::string> images;
-  const auto ids = attach::list_ids(config_.state_dir);
-  if (!ids) {
-    log_error("{}", ids.error().message);
-    return images;
-  }
-  for (const std::string& id : *ids) {
+  for (const std::string& id : ids) {
     const auto seen = attach::look_at(attach::StatePaths(config_.state_dir, id));
     if (!seen || !*seen || !(*seen)->image.starts_with(folder + "/")) continue;
     auto state = attach::ImageState::lock_id(config_.state_dir, id);

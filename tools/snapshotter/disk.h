@@ -59,15 +59,18 @@ class Disks {
   Result<void> unmount(const std::string& image, const std::string& directory) const;
 
   // From now on nobody writes to a disk that is mounted on the directory, whoever else has mounted
-  // it. EBUSY when a file is open for writing.
+  // it; all that was written has reached the device. EBUSY when a file is open for writing.
   Result<void> freeze(const std::string& directory) const;
+  // Takes that back.
+  Result<void> thaw(const std::string& directory) const;
 
   // Unmounts and detaches; success when it is not attached.
   Result<void> release(const std::string& image, Release content) const;
 
   // Puts in order what a dead snapshotter, or the host's end, has left of the images below a
-  // folder. Troubles are logged. Returns the images that are attached.
-  [[nodiscard]] std::vector<std::string> recover(const std::string& folder) const;
+  // folder. Troubles with single ones are logged. Returns the images that are attached. EINVAL,
+  // EPERM: the state folder is none.
+  [[nodiscard]] Result<std::vector<std::string>> recover(const std::string& folder) const;
 
   // How many images below a folder are attached.
   [[nodiscard]] uint64_t count(const std::string& folder) const;

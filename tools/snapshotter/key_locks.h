@@ -1,7 +1,7 @@
 // Locks by name: for names that come and go, as the keys of snapshots do.
 //
-// Thread-safety: that is what it is for. A holder must not lock a second name of the same KeyLocks,
-// except through lock_two().
+// Thread-safety: that is what it is for. Whoever locks several names of one KeyLocks needs an order
+// in which all do that: lock_two() has one.
 
 #pragma once
 

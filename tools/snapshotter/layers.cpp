@@ -13,12 +13,13 @@
 #include <utility>
 
 #include "core/image/image.h"
-#include "core/image/layer_copy.h"
 #include "core/io/descriptor.h"
 #include "core/io/file.h"
+#include "core/layer/layer_writer.h"
 #include "core/layer/sealed_layer.h"
 #include "tools/obd/mkfs.h"
 #include "tools/obd/program.h"
+#include "tools/snapshotter/direct_reader.h"
 #include "tools/snapshotter/log.h"
 
 namespace obd::snapshotter {
@@ -35,6 +36,15 @@ Result<void> make_folder(const std::string& path, mode_t mode) {
   if (::chmod(path.c_str(), mode) != 0)
     return fail_errno(errno, "{}: cannot change its mode", path);
   return {};
+}
+
+// Overlay mounts separate folders by these characters.
+Result<void> refuse_odd_root(const std::string& root) {
+  if (root.find_first_of(":,\\\"") == std::string::npos) return {};
+  return fail(EINVAL,
+              "{}: overlay mounts cannot have a comma, colon, quote or backslash in it: choose "
+              "another root",
+              root);
 }
 
 Result<void> take_over_owner(const std::string& path, const std::string& below) {
@@ -64,6 +74,17 @@ Result<std::set<std::string>> names_in(const std::string& folder) {
 
 Result<bool> is_there(const std::string& path) { return posix_file_system().exists(path); }
 
+// With rm, which knows how to deal with folders that are deeper than a path can be long, and does
+// not reach into a disk that is mounted.
+Result<void> remove_tree(const std::string& path) {
+  OBD_TRY_ASSIGN(const bool there, is_there(path));
+  if (!there) return {};
+  OBD_TRY_ASSIGN(const std::string rm, tool::find_program("rm"));
+  OBD_TRY_ASSIGN(const int status, tool::run_program({rm, "-rf", "--one-file-system", "--", path}));
+  if (status != 0) return fail(EIO, "{}: cannot be removed", path);
+  return {};
+}
+
 Result<void> copy_file(int from, const std::string& from_name, int to, const std::string& to_name) {
   while (true) {
     const ssize_t copied = ::copy_file_range(from, nullptr, to, nullptr, size_t{1} << 30, 0);
@@ -92,20 +113,60 @@ Result<void> copy_file(int from, const std::string& from_name, int to, const std
   return {};
 }
 
+// One after the other, in order of the disk.
+Result<std::vector<ImageExtent>> extents_of_upper(const Image& image) {
+  std::vector<ImageExtent> extents;
+  OBD_TRY(image.extents(0, image.size(), [&](const ImageExtent& extent) {
+    if (extent.kind != ExtentKind::hole && extent.layer == image.config().lowers.size()) {
+      extents.push_back(extent);
+    }
+    return true;
+  }));
+  return extents;
+}
+
+// The server may be moving data within the layer's file, to give space back, so only where there is
+// data is taken from the file. The data itself is read from the device, past the page cache.
+Result<void> copy_frozen_layer(const ImageConfig& config, const std::string& device,
+                               const std::string& sealed) {
+  FileSystem& host = posix_file_system();
+  OBD_TRY_ASSIGN(const auto image,
+                 Image::open(host, config, {.access = Access::read_only, .force_share = true}));
+  OBD_TRY_ASSIGN(const auto layers, image->layers());
+  OBD_TRY_ASSIGN(const auto extents, extents_of_upper(*image));
+  OBD_TRY_ASSIGN(const auto disk, DirectReader::open(device));
+  LayerOptions options;
+  options.overwrite = true;  // of one that was cut short
+  options.virtual_size = image->size();
+  options.uuid = layers.back().uuid;
+  options.parent_uuid = layers.back().parent_uuid;
+  OBD_TRY_ASSIGN(const auto writer, LayerWriter::create(host, sealed, options));
+  for (const ImageExtent& extent : extents) {
+    const uint64_t end = extent.offset + extent.length;
+    if (extent.kind == ExtentKind::zero) {
+      OBD_TRY(writer->append_zero(Sectors::floor(extent.offset), Sectors::floor(extent.length)));
+      continue;
+    }
+    for (uint64_t at = extent.offset; at < end;) {
+      OBD_TRY_ASSIGN(const auto piece, disk.read(at, end - at));
+      OBD_TRY(writer->append_data(Sectors::floor(at), piece));
+      at += piece.size();
+    }
+  }
+  OBD_TRY(writer->finish());
+  for (const std::string& sentence : writer->warnings()) log_warning("{}", sentence);
+  return {};
+}
+
 }  // namespace
 
 Result<Layers> Layers::open(const std::string& root) {
+  OBD_TRY(refuse_odd_root(root));
   std::error_code code;
   std::filesystem::create_directories(root, code);
   if (code) return fail_errno(code.value(), "{}: cannot be made", root);
   OBD_TRY_ASSIGN(std::string real, posix_file_system().canonical(root));
-  // Overlay mounts separate folders by them.
-  if (real.find_first_of(":,\\\"") != std::string::npos) {
-    return fail(EINVAL,
-                "{}: overlay mounts cannot have a comma, colon, quote or backslash in it: "
-                "choose another root",
-                real);
-  }
+  OBD_TRY(refuse_odd_root(real));
   Layers layers(std::move(real));
   OBD_TRY(make_folder(layers.root_, 0700));
   OBD_TRY(make_folder(layers.snapshots(), 0700));
@@ -181,23 +242,11 @@ Result<void> Layers::seal(int64_t id) const {
   return {};
 }
 
-Result<void> Layers::seal_frozen(int64_t id) const {
+Result<void> Layers::seal_frozen(int64_t id, const std::string& device) const {
   FileSystem& host = posix_file_system();
   OBD_TRY_ASSIGN(ImageConfig config, load_config(host, image(id)));
   const std::string sealed = fmt::format("{}/{}", block(id), kFrozenName);
-  {
-    OBD_TRY_ASSIGN(const auto opened,
-                   Image::open(host, config, {.access = Access::read_only, .force_share = true}));
-    OBD_TRY_ASSIGN(const auto layers, opened->layers());
-    LayerOptions options;
-    options.overwrite = true;  // one that was cut short
-    options.virtual_size = opened->size();
-    options.uuid = layers.back().uuid;
-    options.parent_uuid = layers.back().parent_uuid;
-    OBD_TRY_ASSIGN(const LayerInfo info,
-                   copy_to_layer(host, *opened, {.upper_only = true}, sealed, options, {}));
-    for (const std::string& sentence : info.warnings) log_warning("{}", sentence);
-  }
+  OBD_TRY(copy_frozen_layer(config, device, sealed));
   config.lowers.push_back(sealed);
   config.upper.reset();
   return save_config(host, config);
@@ -300,16 +349,14 @@ Result<void> Layers::sync_content(int64_t id) const {
   return {};
 }
 
-// With rm, which knows how to deal with folders that are deeper than a path can be long, and does
-// not reach into a disk that is mounted.
-Result<void> Layers::remove(int64_t id) const {
-  OBD_TRY_ASSIGN(const bool there, is_there(folder(id)));
-  if (!there) return {};
-  OBD_TRY_ASSIGN(const std::string rm, tool::find_program("rm"));
-  OBD_TRY_ASSIGN(const int status,
-                 tool::run_program({rm, "-rf", "--one-file-system", "--", folder(id)}));
-  if (status != 0) return fail(EIO, "{}: cannot be removed", folder(id));
-  return {};
+Result<void> Layers::remove(int64_t id) const { return remove_tree(folder(id)); }
+
+Result<void> Layers::remove_image(int64_t id) const { return remove_tree(block(id)); }
+
+bool Layers::has_sealed_image(int64_t id) const {
+  if (::access(image(id).c_str(), F_OK) != 0) return false;
+  const auto sealed = sealed_layer(id);
+  return sealed && *sealed;
 }
 
 Result<std::vector<int64_t>> Layers::list() const {

@@ -62,6 +62,11 @@ class Layers {
   // A disk of its own for a snapshot that has its folders; stable.
   Result<void> make_disk(int64_t id, const NewDisk& disk) const;
 
+  // Whether there is a sealed image, of a disk or as a copy of folders.
+  [[nodiscard]] bool has_sealed_image(int64_t id) const;
+  // Removes an image that was not finished; it is not attached.
+  Result<void> remove_image(int64_t id) const;
+
   // Size of the disk of an image, in bytes.
   [[nodiscard]] Result<uint64_t> disk_size(int64_t id) const;
 
@@ -70,8 +75,8 @@ class Layers {
 
   // Makes the writable layer immutable, in place. The image is not attached.
   Result<void> seal(int64_t id) const;
-  // The same by a copy, while a frozen disk is still attached.
-  Result<void> seal_frozen(int64_t id) const;
+  // The same by a copy, while a frozen disk is still attached as `device`.
+  Result<void> seal_frozen(int64_t id, const std::string& device) const;
   // Removes a writable layer that the image has no use for any more.
   void remove_leftovers(int64_t id) const;
   [[nodiscard]] bool has_leftovers(int64_t id) const;

@@ -1,7 +1,8 @@
 // Two kinds of locks: keys_ keeps calls for one snapshot apart, images_ what is done to one disk.
 // The second matters for the disk of a committed snapshot, which many share: whoever is about to
 // use it has its row in the database before it asks for the lock, and whoever is about to take it
-// down looks for such rows while it holds the lock.
+// down looks for such rows while it holds the lock. Two of images_ are taken from a snapshot down
+// to its ancestor, never the other way.
 
 #include "tools/snapshotter/snapshotter.h"
 
@@ -16,6 +17,7 @@
 
 #include "core/io/file.h"
 #include "tools/obd/program.h"
+#include "tools/snapshotter/copy_folders.h"
 #include "tools/snapshotter/filter.h"
 #include "tools/snapshotter/labels.h"
 #include "tools/snapshotter/log.h"
@@ -104,17 +106,13 @@ FieldLookup fields_of(const Snapshot& snapshot) {
   };
 }
 
-Result<void> grow_file_system(const DeviceMount& device, const std::string& directory) {
-  const bool is_xfs = device.fstype == "xfs";
-  if (!is_xfs && device.fstype != "ext4") {
-    return fail(EOPNOTSUPP, "a disk with {} cannot be made larger than its parent's",
-                device.fstype);
-  }
-  OBD_TRY_ASSIGN(const std::string program,
-                 tool::find_program(is_xfs ? "xfs_growfs" : "resize2fs"));
-  OBD_TRY_ASSIGN(const int status,
-                 tool::run_program({program, is_xfs ? directory : device.device}));
-  if (status != 0) return fail(EIO, "{} failed with exit status {}", program, status);
+// `most` is the highest exit status that is no failure.
+Result<void> run(const std::string& name, const std::vector<std::string>& arguments, int most = 0) {
+  OBD_TRY_ASSIGN(std::string program, tool::find_program(name));
+  std::vector<std::string> words = {std::move(program)};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  OBD_TRY_ASSIGN(const int status, tool::run_program(words));
+  if (status > most) return fail(EIO, "{} failed with exit status {}", words.front(), status);
   return {};
 }
 
@@ -147,7 +145,13 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::open(const Config& config) {
 }
 
 Result<void> Snapshotter::recover() {
-  static_cast<void>(disks_.recover(layers_.snapshots()));
+  OBD_TRY_ASSIGN(const auto images, disks_.recover(layers_.snapshots()));
+  for (const std::string& image : images) {
+    OBD_TRY_ASSIGN(const bool is_there, posix_file_system().exists(image));
+    if (is_there) continue;
+    const auto released = disks_.release(image, Release::discard_content);
+    if (!released) log_error("{}", released.error().message);
+  }
   OBD_TRY_ASSIGN(const auto unfinished, store_.unfinished());
   for (const Snapshot& snapshot : unfinished) {
     log_info("snapshot {} was being made: it is undone", shown(snapshot.key));
@@ -206,19 +210,10 @@ Result<Snapshotter::Plan> Snapshotter::plan(Kind kind, const std::string& key,
   }
   // Told that an overlaybd blob is coming: it becomes a layer where it is unpacked.
   if (!label_value(labels, label::kBlobDigest).empty()) return plan;
-  if (!below || is_disk(*below)) {
-    plan.shape = disk;
-    if (!below && plan.size == 0) plan.size = kFirstDiskSize;
-    return plan;
-  }
-  if (asked) {
-    return fail(EBUSY,
-                "snapshot {} cannot be a disk, as label {} wants: its parent {} is an ordinary "
-                "layer, unpacked in rwMode overlayfs; unpack the image in rwMode dir or dev, or "
-                "import it with obd import-tar",
-                shown(key), label::kWritable, shown(parent));
-  }
-  log_info("snapshot {} becomes a folder: its parent is an ordinary layer", shown(key));
+  // A layer that is unpacked over folders is one more of them.
+  if (below && !is_disk(*below) && is_unpacking(key, labels) && !asked) return plan;
+  plan.shape = disk;
+  if (!below && plan.size == 0) plan.size = kFirstDiskSize;
   return plan;
 }
 
@@ -257,9 +252,11 @@ Result<Mounts> Snapshotter::make(Kind kind, const std::string& key, const std::s
 Result<Mounts> Snapshotter::build(const Snapshot& snapshot, const Plan& plan) {
   // What an overlay shows as its top folder is the upper one.
   std::string below;
-  if (snapshot.parent_id != 0 && plan.shape == Shape::folder) {
+  if (snapshot.kind == Kind::active && snapshot.parent_id != 0 && !is_disk(snapshot) &&
+      !takes_blob(snapshot)) {
     OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
-    if (!is_disk(ancestors.front())) below = layers_.fs(ancestors.front().id);
+    OBD_TRY_ASSIGN(const auto folders, shown_folders(ancestors));
+    below = folders.front();
   }
   OBD_TRY(layers_.make_folders(snapshot.id, below));
   if (snapshot.kind == Kind::active && is_disk(snapshot)) OBD_TRY(build_disk(snapshot, plan));
@@ -275,6 +272,8 @@ Result<void> Snapshotter::build_disk(const Snapshot& snapshot, const Plan& plan)
                        .mkfs_options = plan.hint.mkfs_options};
   bool grows = false;
   if (!is_first) {
+    OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
+    if (!is_disk(ancestors.front())) OBD_TRY(copy_to_disk(ancestors));
     disk.parent = snapshot.parent_id;
     if (plan.size != 0) {
       OBD_TRY_ASSIGN(const uint64_t size, layers_.disk_size(snapshot.parent_id));
@@ -286,18 +285,31 @@ Result<void> Snapshotter::build_disk(const Snapshot& snapshot, const Plan& plan)
   return is_first || grows ? work_on_new_disk(snapshot) : Result<void>();
 }
 
-// What can only be done to a file system that is mounted.
+// An empty root folder for a first one; for others a file system as large as the disk.
 Result<void> Snapshotter::work_on_new_disk(const Snapshot& snapshot) {
   const std::string mount_point = layers_.mount_point(snapshot.id);
   OBD_TRY_ASSIGN(const FileSystemHint hint, hint_for(snapshot));
   OBD_TRY_ASSIGN(const DiskRequest request, disk_request(snapshot));
+  const bool is_first = snapshot.parent_id == 0;
+  std::string fstype;
+  if (!is_first) {
+    OBD_TRY_ASSIGN(const DeviceMount device, disks_.attach(request, hint));
+    fstype = device.fstype;
+    if (fstype == "ext4") {
+      OBD_TRY(run("e2fsck", {"-f", "-p", device.device}, 1));
+      OBD_TRY(run("resize2fs", {device.device}));
+      return {};
+    }
+    if (fstype != "xfs") {
+      return fail(EOPNOTSUPP, "a disk with {} cannot be made larger than its parent's", fstype);
+    }
+  }
   OBD_TRY(disks_.mount(request, mount_point, hint));
-  if (snapshot.parent_id == 0) {
+  if (is_first) {
     // An image's root folder has none; e2fsck makes it when it needs one.
     ::rmdir((mount_point + "/lost+found").c_str());
   } else {
-    OBD_TRY_ASSIGN(const DeviceMount device, disks_.attach(request, hint));
-    OBD_TRY(grow_file_system(device, mount_point));
+    OBD_TRY(run("xfs_growfs", {mount_point}));
   }
   if (snapshot.shape == Shape::dir) return {};
   return disks_.unmount(request.image, mount_point);
@@ -370,6 +382,52 @@ Result<void> Snapshotter::share_disk(const Snapshot& parent) {
                       layers_.mount_point(parent.id), hint);
 }
 
+// Of a chain of committed snapshots, the topmost first: their folders, down to a disk.
+Result<std::vector<std::string>> Snapshotter::shown_folders(const std::vector<Snapshot>& chain) {
+  std::vector<std::string> folders;
+  for (const Snapshot& snapshot : chain) {
+    if (is_disk(snapshot)) {
+      OBD_TRY(share_disk(snapshot));
+      folders.push_back(layers_.mount_point(snapshot.id));
+      break;
+    }
+    folders.push_back(layers_.fs(snapshot.id));
+  }
+  return folders;
+}
+
+// Gives the topmost of the chain, a folder, an image that shows what its overlay mount does, for
+// disks to go on from. It goes away with the snapshot.
+Result<void> Snapshotter::copy_to_disk(const std::vector<Snapshot>& chain) {
+  const Snapshot& top = chain.front();
+  const auto lock = images_.lock(lock_name(top.id));
+  if (layers_.has_sealed_image(top.id)) return {};
+  const std::string image = layers_.image(top.id);
+  OBD_TRY_ASSIGN(const bool is_begun, posix_file_system().exists(layers_.block(top.id)));
+  if (is_begun) {
+    OBD_TRY(disks_.release(image, Release::discard_content));
+    OBD_TRY(layers_.remove_image(top.id));
+  }
+  log_info("snapshot {}, an ordinary layer, is copied to a disk, with those below it",
+           shown(top.key));
+  OBD_TRY_ASSIGN(const auto folders, shown_folders(chain));
+  OBD_TRY_ASSIGN(const FileSystemHint hint, hint_for(top));
+  OBD_TRY(
+      layers_.make_disk(top.id, {.kind = UpperKind::append,
+                                 .parent = std::nullopt,
+                                 .size = kFirstDiskSize,
+                                 .fstype = hint.type.empty() ? config_.default_fs_type : hint.type,
+                                 .mkfs_options = hint.mkfs_options}));
+  const DiskRequest request{.image = image, .read_only = false, .quota = 0};
+  OBD_TRY(disks_.mount(request, layers_.mount_point(top.id), hint));
+  ::rmdir((layers_.mount_point(top.id) + "/lost+found").c_str());
+  const auto copied =
+      copy_folders(folders, layers_.folder(top.id) + "/merged", layers_.mount_point(top.id));
+  if (copied) return seal_mounted(top.id, request, hint);
+  OBD_TRY(disks_.release(image, Release::discard_content));
+  return copied;
+}
+
 Result<Mounts> Snapshotter::folder_mounts(const Snapshot& snapshot) {
   const bool is_view = snapshot.kind == Kind::view;
   const std::string own = layers_.fs(snapshot.id);
@@ -377,15 +435,7 @@ Result<Mounts> Snapshotter::folder_mounts(const Snapshot& snapshot) {
     return Mounts{{.type = "bind", .source = own, .options = {is_view ? "ro" : "rw", "rbind"}}};
   }
   OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
-  std::vector<std::string> lowers;
-  for (const Snapshot& ancestor : ancestors) {
-    if (is_disk(ancestor)) {
-      OBD_TRY(share_disk(ancestor));
-      lowers.push_back(layers_.mount_point(ancestor.id));
-      break;
-    }
-    lowers.push_back(layers_.fs(ancestor.id));
-  }
+  OBD_TRY_ASSIGN(const std::vector<std::string> lowers, shown_folders(ancestors));
   if (is_view && lowers.size() == 1) {
     return Mounts{{.type = "bind", .source = lowers.front(), .options = {"ro", "rbind"}}};
   }
@@ -432,7 +482,7 @@ bool Snapshotter::is_sealed(const Snapshot& snapshot) const {
 // it taken for a layer, the rest of the container would be lost.
 Result<bool> Snapshotter::brought_blob(const Snapshot& snapshot,
                                        const std::vector<Snapshot>& ancestors) {
-  if (!is_unpacking(snapshot.key, snapshot.labels)) return false;
+  if (!is_unpacking(snapshot.key, snapshot.labels) && !takes_blob(snapshot)) return false;
   if (!ancestors.empty() && !is_disk(ancestors.front())) return false;
   if (!is_disk(snapshot)) return layers_.is_blob_alone(layers_.fs(snapshot.id), "");
   const std::string mount_point = layers_.mount_point(snapshot.id);
@@ -489,21 +539,33 @@ Result<void> Snapshotter::seal_disk(const Snapshot& snapshot) {
   OBD_TRY(disks_.mount(request, mount_point, hint));
   OBD_TRY_ASSIGN(const bool has_blob, brought_blob(snapshot, ancestors));
   if (has_blob) OBD_TRY(layers_.take_blob(snapshot.id, mount_point));
+  if (!has_blob) return seal_mounted(snapshot.id, request, hint);
+  OBD_TRY(disks_.release(request.image, Release::keep_content));
+  return layers_.adopt_blob(
+      snapshot.id, snapshot.parent_id == 0 ? std::nullopt : std::optional(snapshot.parent_id));
+}
+
+// Of a disk that is mounted on its mount point.
+Result<void> Snapshotter::seal_mounted(int64_t id, const DiskRequest& request,
+                                       const FileSystemHint& hint) {
+  const std::string mount_point = layers_.mount_point(id);
   const auto released = disks_.release(request.image, Release::keep_content);
-  if (has_blob) {
-    OBD_TRY(released);
-    return layers_.adopt_blob(
-        snapshot.id, snapshot.parent_id == 0 ? std::nullopt : std::optional(snapshot.parent_id));
-  }
-  if (released) return layers_.seal(snapshot.id);
+  if (released) return layers_.seal(id);
   if (released.error().code != EBUSY) return released;
   // Somebody has it mounted still. If nobody writes to it, it can stay so.
   OBD_TRY(disks_.mount(request, mount_point, hint));
   if (const auto frozen = disks_.freeze(mount_point); !frozen) {
     return fail(EBUSY, "{}; and {}", released.error().message, frozen.error().message);
   }
-  log_info("snapshot {} is committed by a copy: {}", shown(snapshot.key), released.error().message);
-  return layers_.seal_frozen(snapshot.id);
+  log_info("{} is sealed by a copy: {}", request.image, released.error().message);
+  const auto device = disks_.attach(request, hint);
+  const auto sealed = device ? layers_.seal_frozen(id, device->device)
+                             : Result<void>(std::unexpected(device.error()));
+  if (sealed) return {};
+  if (const auto thawed = disks_.thaw(mount_point); !thawed) {
+    log_error("{}", thawed.error().message);
+  }
+  return sealed;
 }
 
 // ---- removing ----
@@ -528,7 +590,9 @@ Result<void> Snapshotter::remove(const std::string& key) {
 
 // The snapshot's own disk, unless somebody has begun to build on it.
 Result<void> Snapshotter::release_unless_used(const Snapshot& snapshot, Release content) {
-  if (!is_disk(snapshot) || snapshot.kind == Kind::view) return {};
+  if (snapshot.kind == Kind::view) return {};
+  OBD_TRY_ASSIGN(const bool has_disk, posix_file_system().exists(layers_.block(snapshot.id)));
+  if (!has_disk) return {};
   const auto lock = images_.lock(lock_name(snapshot.id));
   OBD_TRY(store_.check_removable(snapshot.key));
   return disks_.release(layers_.image(snapshot.id), content);
@@ -571,8 +635,7 @@ void Snapshotter::remove_leftovers() {
     const auto page = store_.list(after, kPage);
     if (!page || page->empty()) return;
     for (const Snapshot& snapshot : *page) {
-      if (snapshot.kind != Kind::committed || !is_disk(snapshot)) continue;
-      if (!layers_.has_leftovers(snapshot.id)) continue;
+      if (snapshot.kind != Kind::committed || !layers_.has_leftovers(snapshot.id)) continue;
       const auto lock = images_.lock(lock_name(snapshot.id));
       const auto used = store_.has_users(snapshot.id);
       if (!used || *used) continue;
@@ -601,6 +664,7 @@ Result<Snapshot> Snapshotter::update(const std::string& key, const Labels& label
                                      const std::vector<std::string>& fields) {
   OBD_TRY(check_key("name", key));
   OBD_TRY(check_labels(labels));
+  OBD_TRY(file_system_hint(labels));
   const auto lock = keys_.lock(key);
   std::optional<std::vector<std::string>> names;
   bool all = fields.empty();

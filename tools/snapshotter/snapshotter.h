@@ -9,7 +9,7 @@
 //   a disk             overlayfs      a folder, overlaid on the parent's disk, mounted once for all
 //   a disk             dir, dev       a disk that goes on from the parent's
 //   folders            overlayfs      a folder, overlaid on those
-//   folders            dir, dev       by the configuration: the same; by a label: refused
+//   folders            dir, dev       a disk that goes on from a copy of those, made once
 //
 // A view has nothing of its own: it shows its parent's folders or disk, read-only.
 //
@@ -91,12 +91,15 @@ class Snapshotter {
   Result<Mounts> folder_mounts(const Snapshot& snapshot);
   Result<Mounts> disk_mounts(const Snapshot& snapshot);
   Result<void> share_disk(const Snapshot& parent);
+  Result<std::vector<std::string>> shown_folders(const std::vector<Snapshot>& chain);
+  Result<void> copy_to_disk(const std::vector<Snapshot>& chain);
   [[nodiscard]] Result<FileSystemHint> hint_for(const Snapshot& snapshot) const;
   [[nodiscard]] Result<DiskRequest> disk_request(const Snapshot& snapshot) const;
 
   Result<void> finish_commit(const Snapshot& snapshot);
   Result<bool> brought_blob(const Snapshot& snapshot, const std::vector<Snapshot>& ancestors);
   Result<void> seal_disk(const Snapshot& snapshot);
+  Result<void> seal_mounted(int64_t id, const DiskRequest& request, const FileSystemHint& hint);
   bool is_sealed(const Snapshot& snapshot) const;
 
   Result<void> release_unless_used(const Snapshot& snapshot, Release content);

@@ -64,10 +64,10 @@ struct Snapshot {
 
 struct NewSnapshot {
   std::string key;
-  std::string parent;  // empty: none
+  std::string parent = {};  // empty: none
   Kind kind = Kind::active;
   Shape shape = Shape::folder;
-  Labels labels;
+  Labels labels = {};
 };
 
 // What an interrupted commit was about to do.

@@ -1,0 +1,62 @@
+#include "tools/snapshotter/labels.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+namespace obd::snapshotter {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+TEST(Labels, HaveALimitedSize) {
+  EXPECT_TRUE(check_labels({{"a", std::string(4095, 'x')}}));
+  EXPECT_FALSE(check_labels({{"a", std::string(4096, 'x')}}));
+  EXPECT_FALSE(check_labels({{"", "x"}}));
+}
+
+TEST(Labels, AskForAMode) {
+  EXPECT_EQ(*asked_mode({}), std::nullopt);
+  EXPECT_EQ(*asked_mode({{label::kWritable, "dir"}}), Mode::dir);
+  EXPECT_EQ(*asked_mode({{label::kWritable, "dev"}}), Mode::dev);
+  const auto wrong = asked_mode({{label::kWritable, "disk"}});
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().code, EINVAL);
+  EXPECT_THAT(wrong.error().message, HasSubstr("overlaybd.writable"));
+}
+
+TEST(Labels, GiveASizeInGigabytes) {
+  EXPECT_EQ(*asked_size({}), 0u);
+  EXPECT_EQ(*asked_size({{label::kVirtualSize, "20"}}), uint64_t{20} << 30);
+  for (const char* text : {"0", "-1", "1.5", "20G", "99999999999", "99999999999999999999", " 1"}) {
+    EXPECT_FALSE(asked_size({{label::kVirtualSize, text}})) << text;
+  }
+}
+
+TEST(Labels, DescribeAFileSystem) {
+  const auto plain = file_system_hint({{label::kFileSystem, "ext4"}});
+  ASSERT_TRUE(plain);
+  EXPECT_EQ(plain->type, "ext4");
+  EXPECT_THAT(plain->mount_options, IsEmpty());
+  const auto full =
+      file_system_hint({{label::kFileSystem, "xfs;noatime,nouuid;-m crc=0 -l size=4m"}});
+  ASSERT_TRUE(full);
+  EXPECT_EQ(full->type, "xfs");
+  EXPECT_THAT(full->mount_options, ElementsAre("noatime", "nouuid"));
+  EXPECT_THAT(full->mkfs_options, ElementsAre("-m", "crc=0", "-l", "size=4m"));
+  EXPECT_FALSE(file_system_hint({{label::kFileSystem, ";noatime"}}));
+  EXPECT_FALSE(file_system_hint({{label::kFileSystem, "../ext4"}}));
+}
+
+TEST(Labels, TellUnpackingFromRunning) {
+  EXPECT_TRUE(is_unpacking("default/1/extract-12-ab sha256:00", {}));
+  EXPECT_TRUE(is_unpacking("x", {{label::kSnapshotRef, "sha256:00"}}));
+  EXPECT_FALSE(is_unpacking("default/1/web", {}));
+  EXPECT_FALSE(is_unpacking("extract-/web", {}));
+}
+
+}  // namespace
+}  // namespace obd::snapshotter
