@@ -1,11 +1,14 @@
 #!/usr/bin/python3
 """Makes the seed corpora of the fuzz targets from the fixtures: make_seeds.py FIXTURES OUT"""
 
+import gzip
 import hashlib
+import io
 import pathlib
 import shutil
 import struct
 import sys
+import tarfile
 
 HEADER = 4096
 ZFILE_HEADER = 512
@@ -104,3 +107,62 @@ for algorithm, compress in ((1, lz4_block), (2, zstd_block)):
 # libzstd also reads the formats of its versions 0.5 to 0.7.
 for version in b"\x25\x26\x27":
     seed("zfile_block", struct.pack("<BH", 1, 512) + bytes([version]) + b"\xb5\x2f\xfd" + bytes(24))
+
+
+def member(name, kind=tarfile.REGTYPE, content=b"", link="", **pax):
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname, info.pax_headers = kind, len(content), link, pax
+    if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+        info.devmajor, info.devminor = 259, 3
+    return info, content
+
+
+def layer(*members, tar_format=tarfile.PAX_FORMAT):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tar_format) as tar:
+        for info, content in members:
+            tar.addfile(info, io.BytesIO(content))
+    # Without the padding to 10 KiB.
+    end = len(out.getvalue().rstrip(b"\0"))
+    return out.getvalue()[: (end + 511) // 512 * 512 + 1024]
+
+
+def old_sparse():
+    """One range of data in a header of GNU's."""
+    info, _ = member("s")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"%011o\0" % 512
+    header[156:157] = b"S"
+    header[386:410] = b"%011o\0%011o\0" % (4096, 512)
+    header[483:495] = b"%011o\0" % 10000
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + b"s" * 512 + bytes(1024)
+
+
+DIRECTORY, SYMLINK, HARD_LINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+XATTR = {"SCHILY.xattr.user.note": "text", "SCHILY.acl.default": "user::rwx,group::r-x,other::r-x"}
+ACL = {"SCHILY.acl.access": "user::rwx,user:7:r--,group::r-x,mask::rwx,other::---"}
+SPARSE = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.realsize": "9000"}
+MAP = "2\n1024\n512\n9000\n0\n".encode().ljust(512, b"\0")
+layers = [
+    layer(member("d", DIRECTORY, **XATTR), member("d/f", content=b"x" * 5000, **ACL)),
+    layer(member("d/l", SYMLINK, link="../f"), member("f"), member("h", HARD_LINK, link="f")),
+    layer(member("c", tarfile.CHRTYPE), member("b", tarfile.BLKTYPE), member("p", tarfile.FIFOTYPE)),
+    layer(member("a/b/f", content=b"1"), member("a/.wh.b"), member("a/.wh..wh..opq"), member(".wh.a")),
+    layer(member("n" * 200), member("l", SYMLINK, link="t" * 300), tar_format=tarfile.GNU_FORMAT),
+    layer(member("x", DIRECTORY), member("x"), member("x", DIRECTORY), member("x/../y", mtime="-1.5")),
+    layer(member("up", SYMLINK, link="../.."), member("up/f"), member("/abs"), member("../out")),
+    layer(member("s", content=b"s" * 512, **SPARSE, **{"GNU.sparse.map": "0,100,8588,412"})),
+    layer(
+        member("s", content=MAP + b"s" * 512, **{**SPARSE, "GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+    ),
+    old_sparse(),
+]
+for content in layers:
+    seed("layer_tar", content)
+    seed("layer_apply", content)
+seed("layer_tar", gzip.compress(layers[0], mtime=0))
+# Stored, not compressed: a frame of one raw block.
+seed("layer_tar", b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", 1024)
+     + struct.pack("<I", 1024 << 3 | 1)[:3] + layers[0][:1024])

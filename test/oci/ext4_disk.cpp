@@ -60,8 +60,7 @@ const std::string& template_for(const std::string& options) {
   if (found != made.end()) return found->second;
   const HostFile file;
   std::filesystem::resize_file(file.path(), Ext4Disk::kSize);
-  const auto [status, said] =
-      run("mkfs.ext4 -q -F -b 4096 -N 2048 " + options + " " + file.path());
+  const auto [status, said] = run("mkfs.ext4 -q -F -b 4096 -N 2048 " + options + " " + file.path());
   EXPECT_EQ(status, 0) << said;
   return made[options] = host_bytes(file.path());
 }
@@ -121,7 +120,8 @@ namespace {
 
 std::string xattrs_of(oci::Ext4& fs, oci::InodeNumber inode) {
   std::string text;
-  for (const oci::Xattr& xattr : fs.xattrs(inode).value()) {
+  const std::vector<oci::Xattr> xattrs = fs.xattrs(inode).value();
+  for (const oci::Xattr& xattr : xattrs) {
     text += fmt::format(" {}=", xattr.name);
     for (const char c : xattr.value) {
       text += c >= ' ' && c <= '~' ? std::string(1, c)
@@ -138,8 +138,9 @@ void list_into(oci::Ext4& fs, oci::InodeNumber directory, const std::string& pat
   for (const oci::DirectoryEntry& entry : entries) {
     const auto info = fs.info(entry.inode).value();
     const std::string child = path + "/" + entry.name;
-    std::string line = fmt::format("{} {:o} {}:{} {} {}.{:09}", child, info.mode, info.uid, info.gid,
-                                   info.links, info.mtime.seconds, info.mtime.nanoseconds);
+    std::string line =
+        fmt::format("{} {:o} {}:{} {} {}.{:09}", child, info.mode, info.uid, info.gid, info.links,
+                    info.mtime.seconds, info.mtime.nanoseconds);
     if (S_ISREG(info.mode)) line += fmt::format(" {} bytes", info.size);
     if (S_ISLNK(info.mode)) line += " -> " + fs.read_link(entry.inode).value();
     if (S_ISCHR(info.mode) || S_ISBLK(info.mode)) {

@@ -59,7 +59,8 @@ TEST(LayerApplier, KeepsAllThatAnEntrySays) {
       .add({.name = "wide", .type = '4', .mode = 0660, .major = 259, .minor = 70000})
       .add({.name = "fifo", .type = '6', .mtime = 4'000'000'000})
       .symlink("short", "d/setuid")
-      .symlink("long", std::string(200, 'l') + "/x")
+      .pax({{"linkpath", std::string(200, 'l') + "/x"}})
+      .symlink("long", "l")
       .hard_link("hard", "d/setuid");
   disk.apply_right(tar.finish());
   EXPECT_THAT(disk.warnings, IsEmpty());
@@ -162,11 +163,20 @@ TEST(LayerApplier, WhiteoutsRemoveWhatLayersBelowHave) {
 
 TEST(LayerApplier, WhiteoutsLeaveWhatTheirOwnLayerBrings) {
   const auto lower = TarBuilder().directory("d").file("d/lower", "x").file("f", "lower").finish();
-  const std::string before_and_after[] = {
-      TarBuilder().file("f", "upper").directory("d").file("d/upper", "u").file(".wh.f", "")
-          .file(".wh.d", "").finish(),
-      TarBuilder().file(".wh.f", "").file(".wh.d", "").file("f", "upper").directory("d")
-          .file("d/upper", "u").finish()};
+  const std::string before_and_after[] = {TarBuilder()
+                                              .file("f", "upper")
+                                              .directory("d")
+                                              .file("d/upper", "u")
+                                              .file(".wh.f", "")
+                                              .file(".wh.d", "")
+                                              .finish(),
+                                          TarBuilder()
+                                              .file(".wh.f", "")
+                                              .file(".wh.d", "")
+                                              .file("f", "upper")
+                                              .directory("d")
+                                              .file("d/upper", "u")
+                                              .finish()};
   for (const std::string& upper : before_and_after) {
     Ext4Disk disk;
     disk.apply_right(lower);
@@ -204,14 +214,13 @@ TEST(LayerApplier, NoPathLeavesTheRoot) {
 
 TEST(LayerApplier, RefusesPathsThatLeadNowhere) {
   Ext4Disk disk;
-  disk.apply_right(
-      TarBuilder().symlink("a", "b").symlink("b", "a").file("file", "").finish());
+  disk.apply_right(TarBuilder().symlink("a", "b").symlink("b", "a").file("file", "").finish());
   EXPECT_THAT(refusal(disk, TarBuilder().file("a/f", "").finish()), HasSubstr("too many"));
   EXPECT_THAT(refusal(disk, TarBuilder().file("file/f", "").finish()),
               HasSubstr("'file', and that is no directory"));
-  EXPECT_THAT(refusal(disk, TarBuilder().pax({{"path", std::string(256, 'n')}}).file("n", "")
-                                .finish()),
-              HasSubstr("more than 255"));
+  EXPECT_THAT(
+      refusal(disk, TarBuilder().pax({{"path", std::string(256, 'n')}}).file("n", "").finish()),
+      HasSubstr("more than 255"));
   std::string deep;
   while (deep.size() < 4096) deep += "d/";
   EXPECT_THAT(refusal(disk, TarBuilder().pax({{"path", deep}}).file("n", "").finish()),
@@ -221,11 +230,7 @@ TEST(LayerApplier, RefusesPathsThatLeadNowhere) {
 
 TEST(LayerApplier, HardLinks) {
   Ext4Disk disk;
-  disk.apply_right(TarBuilder()
-                       .file("f", "one")
-                       .symlink("s", "elsewhere")
-                       .directory("d")
-                       .finish());
+  disk.apply_right(TarBuilder().file("f", "one").symlink("s", "elsewhere").directory("d").finish());
   disk.apply_right(TarBuilder()
                        .hard_link("d/l", "/f")
                        .hard_link("t", "s")
@@ -234,7 +239,8 @@ TEST(LayerApplier, HardLinks) {
                        .finish());
   EXPECT_EQ(content_at(disk, "d/l"), "one");
   EXPECT_THAT(listing_of(disk), Contains(StartsWith("/f 100644 0:0 3 ")));
-  EXPECT_THAT(listing_of(disk), Contains(AllOf(StartsWith("/t 120777 0:0 2 "), EndsWith("-> elsewhere"))));
+  EXPECT_THAT(listing_of(disk),
+              Contains(AllOf(StartsWith("/t 120777 0:0 2 "), EndsWith("-> elsewhere"))));
   // One name goes, the others stay.
   disk.apply_right(TarBuilder().file(".wh.f", "").finish());
   EXPECT_EQ(content_at(disk, "l2"), "one");
@@ -263,7 +269,8 @@ TEST(LayerApplier, FilesKeepTheirHolesAndTheirBytes) {
   EXPECT_EQ(content_at(disk, "large"), content);
   EXPECT_EQ(content_at(disk, "block"), content.substr(0, 4096));
   EXPECT_EQ(content_at(disk, "odd"), content.substr(0, 4097));
-  EXPECT_THAT(listing_of(disk), Contains(AllOf(StartsWith("/sparse"), HasSubstr("5000000000 bytes"))));
+  EXPECT_THAT(listing_of(disk),
+              Contains(AllOf(StartsWith("/sparse"), HasSubstr("5000000000 bytes"))));
   const auto fs = disk.open();
   const auto inode = fs->lookup(Ext4::kRoot, "sparse").value().value();
   EXPECT_EQ(fs->read_content(inode, 1).error().code, EFBIG);
@@ -308,13 +315,13 @@ TEST(LayerApplier, WhatCannotBeKeptIsSaid) {
                        .symlink("c", "d")
                        .file(".wh..wh.plnk/1.2", "")
                        .finish());
-  EXPECT_THAT(disk.warnings, ElementsAre(HasSubstr("com.apple.quarantine"), HasSubstr("default ACL"),
-                                         HasSubstr("symbolic link"), HasSubstr("aufs")));
-  EXPECT_THAT(refusal(disk, TarBuilder()
-                                .pax({{"SCHILY.acl.access", "user:lisa:r--"}})
-                                .file("d", "")
-                                .finish()),
-              HasSubstr("lisa"));
+  EXPECT_THAT(disk.warnings,
+              ElementsAre(HasSubstr("com.apple.quarantine"), HasSubstr("default ACL"),
+                          HasSubstr("symbolic link"), HasSubstr("aufs")));
+  EXPECT_THAT(
+      refusal(disk,
+              TarBuilder().pax({{"SCHILY.acl.access", "user:lisa:r--"}}).file("d", "").finish()),
+      HasSubstr("lisa"));
   EXPECT_THAT(refusal(disk, TarBuilder()
                                 .pax({{"SCHILY.xattr.user.huge", std::string(65537, 'h')}})
                                 .file("e", "")

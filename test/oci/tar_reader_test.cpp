@@ -337,7 +337,9 @@ TEST(TarReader, ReadsCompressedLayers) {
   damaged[damaged.size() - 6] ^= 1;  // of the checksum, which comes after all content
   EXPECT_THAT(refusal(damaged), HasSubstr("damaged"));
   EXPECT_THAT(refusal("BZh91AY"), HasSubstr("bzip2"));
-  EXPECT_THAT(refusal("\xFD" "7zXZ..."), HasSubstr("xz"));
+  EXPECT_THAT(refusal("\xFD"
+                      "7zXZ..."),
+              HasSubstr("xz"));
 }
 
 TEST(TarReader, EveryTruncationIsNoticedOrWarnedOf) {
@@ -395,8 +397,10 @@ TEST(TarReader, ChecksPaxHeaders) {
               ::testing::AnyOf(HasSubstr("too much"), HasSubstr("cut off")));
   // Announced, not there: nothing is taken for it.
   EXPECT_THAT(refusal(test::tar_header({.name = "x", .type = 'x'}, 7 << 20)), HasSubstr("cut off"));
-  EXPECT_THAT(refusal(test::tar_header({.name = "x", .type = 'x'}, 9 << 20)), HasSubstr("more than"));
-  EXPECT_THAT(refusal(test::tar_header({.name = "x", .type = 'L'}, 1 << 20)), HasSubstr("more than"));
+  EXPECT_THAT(refusal(test::tar_header({.name = "x", .type = 'x'}, 9 << 20)),
+              HasSubstr("more than"));
+  EXPECT_THAT(refusal(test::tar_header({.name = "x", .type = 'L'}, 1 << 20)),
+              HasSubstr("more than"));
 }
 
 TEST(TarReader, LinksHaveNoContentWhateverTheyAnnounce) {

@@ -40,14 +40,15 @@ Result<void> compare_checksum(const ApplyArguments& arguments, const std::string
                                  ? arguments.checksum
                                  : std::string(kAlgorithm) + arguments.checksum;
   if (wanted == digest) return {};
-  return fail(EBADMSG, "{}: its uncompressed content has the checksum {}, not {}: nothing has been "
-              "changed", arguments.tar, digest, wanted);
+  return fail(EBADMSG,
+              "{}: its uncompressed content has the checksum {}, not {}: nothing has been "
+              "changed",
+              arguments.tar, digest, wanted);
 }
 
 Result<void> apply_to(FileSystem& fs, const ApplyArguments& arguments, oci::Disk& disk) {
   OBD_TRY_ASSIGN(const auto epoch, oci::source_date_epoch());
-  OBD_TRY_ASSIGN(const auto target,
-                 oci::Ext4::open(disk, {.name = arguments.image, .now = epoch}));
+  OBD_TRY_ASSIGN(const auto target, oci::Ext4::open(disk, {.name = arguments.image, .now = epoch}));
   OBD_TRY_ASSIGN(const auto stream,
                  oci::open_layer_stream(fs, arguments.tar, tool::progress_lines()));
   oci::HashingStream hashed(*stream);
@@ -116,10 +117,11 @@ Result<void> apply_to_raw(FileSystem& fs, const ApplyArguments& arguments) {
 Result<int> apply(const ApplyArguments& arguments) {
   FileSystem& fs = posix_file_system();
   if (arguments.fstype != "ext4") {
-    return fail(ENOTSUP,
-                "--fstype {}: layers are applied to ext4 alone; mount another file system and unpack "
-                "the layer into it",
-                arguments.fstype);
+    return fail(
+        ENOTSUP,
+        "--fstype {}: layers are applied to ext4 alone; mount another file system and unpack "
+        "the layer into it",
+        arguments.fstype);
   }
   OBD_TRY(arguments.raw ? apply_to_raw(fs, arguments) : apply_to_image(fs, arguments));
   // Where overlaybd's command says it.

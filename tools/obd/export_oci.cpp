@@ -121,9 +121,10 @@ Result<Source> look_at(FileSystem& fs, const ExportOciOptions& options) {
   OBD_TRY(image->read(start, 0));
   source.file_system = oci::file_system_in(start);
   if (source.file_system.empty()) {
-    warn(fmt::format("{}: its disk has no file system that is known here; a snapshotter will take it "
-                     "for ext4",
-                     target.path));
+    warn(fmt::format(
+        "{}: its disk has no file system that is known here; a snapshotter will take it "
+        "for ext4",
+        target.path));
   }
   OBD_TRY(image->close());
   return source;
@@ -155,8 +156,8 @@ Result<int> run_export_oci(const ExportOciOptions& options) {
   oci::ImageDescription description;
   if (!options.name.empty()) description.name = oci::with_tag(options.name);
   OBD_TRY_ASSIGN(const auto epoch, oci::source_date_epoch());
-  description.created = epoch.value_or(
-      std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
+  description.created =
+      epoch.value_or(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
   OBD_TRY_ASSIGN(description.config, image_config(fs, options.config_from));
   OBD_TRY_ASSIGN(const Source source, look_at(fs, options));
   description.file_system = source.file_system;
@@ -234,12 +235,14 @@ void add_export_oci(CLI::App& app, Runner& chosen) {
   command->footer(
       "Each layer becomes a tar file with overlaybd.commit in it, and the manifest has the\n"
       "annotations that overlaybd's snapshotters look for. The layers themselves are not\n"
-      "changed. The output appears under its name only when it is whole.\n\n"
+      "changed. The output appears under its name only when it is whole. Skopeo needs\n"
+      "--preserve-digests, or it compresses the layers with gzip, which no block device can\n"
+      "read from.\n\n"
       "Examples:\n"
       "  obd export-oci app -o app-oci --name localhost/app:1\n"
       "  obd export-oci app -o app.tar --name localhost/app:1 --config-from config.json\n"
       "  ctr images import app.tar\n"
-      "  skopeo copy oci:app-oci docker://registry.example/app:1");
+      "  skopeo copy --preserve-digests oci:app-oci docker://registry.example/app:1");
   command->callback([options, &chosen] {
     or_usage_error(refuse_stream("--output", options->output));
     options->blob = or_usage_error(blob_options(options->blob_arguments));

@@ -62,7 +62,7 @@ struct Work {
   const ImportTarOptions& options;
   std::optional<int64_t> epoch;  // SOURCE_DATE_EPOCH
   std::string directory;
-  ImageConfig config;            // its lowers: absolute paths
+  ImageConfig config;  // its lowers: absolute paths
   NewImageFiles& made;
   std::string chain;  // what decides the next layer's content, when `epoch` does
 };
@@ -126,10 +126,11 @@ Result<void> refuse_taken_layers(const Work& work) {
 
 Result<void> make_file_system(const Work& work) {
   OBD_TRY_ASSIGN(const std::string program, find_mkfs("ext4"));
-  std::vector<std::string> words;
+  // Mkfs would choose smaller blocks for a small disk, and layers keep blocks of 4 KiB apart.
+  std::vector<std::string> words = {"-b", "4096"};
   if (work.epoch) {
     const std::string uuid = oci::uuid_from_text("file system of " + work.chain).text();
-    words = {"-U", uuid, "-E", "hash_seed=" + uuid};
+    words.insert(words.end(), {"-U", uuid, "-E", "hash_seed=" + uuid});
     ::setenv("E2FSPROGS_FAKE_TIME", std::to_string(*work.epoch).c_str(), 1);
   }
   if (!work.options.mkfs_options.empty()) {
@@ -203,8 +204,8 @@ Result<void> save_image(Work& work, const std::vector<ImportedLayer>& layers) {
     upper.virtual_size = layers.back().info.virtual_size;
     upper.parent_uuid = layers.back().info.uuid;
     upper.uuid = Uuid::random();
-    OBD_TRY(create_writable_layer(work.fs, work.config.upper->data, work.config.upper->index,
-                                  upper));
+    OBD_TRY(
+        create_writable_layer(work.fs, work.config.upper->data, work.config.upper->index, upper));
     work.made.made_file(work.config.upper->index);
     work.made.made_file(work.config.upper->data);
     config.upper = UpperConfig{std::string(kUpperDataName), std::string(kUpperIndexName)};
@@ -239,10 +240,10 @@ void print_human(const Work& work, const std::vector<ImportedLayer>& layers) {
   for (const ImportedLayer& layer : layers) {
     for (const std::string& sentence : layer.applied.warnings) warn(sentence);
     for (const std::string& sentence : layer.info.warnings) warn(sentence);
-    fmt::print("{}: {}, {} of content; {}\n", layer.source,
-               layer.applied.entries == 1 ? "1 entry"
-                                          : fmt::format("{} entries", layer.applied.entries),
-               human_size(layer.applied.bytes), size_summary(layer.info));
+    fmt::print(
+        "{}: {}, {} of content; {}\n", layer.source,
+        layer.applied.entries == 1 ? "1 entry" : fmt::format("{} entries", layer.applied.entries),
+        human_size(layer.applied.bytes), size_summary(layer.info));
   }
   fmt::print("created {}: disk of {}, {}, {}\n", work.config.path,
              human_size(layers.back().info.virtual_size),
@@ -303,14 +304,15 @@ Result<int> run_import_tar(const ImportTarOptions& options) {
 
 void add_import_tar(CLI::App& app, Runner& chosen) {
   const auto options = std::make_shared<ImportTarOptions>();
-  CLI::App* command = app.add_subcommand(
-      "import-tar", "Makes an image from the layers of a container image");
+  CLI::App* command =
+      app.add_subcommand("import-tar", "Makes an image from the layers of a container image");
   command
       ->add_option("LAYER.tar", options->tars,
                    "The layers, bottom first: tar files, also compressed with gzip or zstd")
       ->required();
-  command->add_option("-o,--output", options->directory,
-                      "The image's folder; made when it does not exist")
+  command
+      ->add_option("-o,--output", options->directory,
+                   "The image's folder; made when it does not exist")
       ->required()
       ->type_name("DIR");
   command->add_option("-s,--size", options->size, "Size of the disk (default: 64G)");

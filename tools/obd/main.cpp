@@ -14,9 +14,10 @@ namespace obd::tool {
 namespace {
 
 using AddCommand = void (*)(CLI::App&, Runner&);
-constexpr AddCommand kCommands[] = {
-    add_create,  add_clone,  add_info,    add_check,  add_verify, add_map,        add_seal,      add_commit,
-    add_compact, add_resize, add_merge,   add_convert, add_import, add_export, add_import_tar, add_export_oci};
+constexpr AddCommand kCommands[] = {add_create,  add_clone,  add_info,       add_check,
+                                    add_verify,  add_map,    add_seal,       add_commit,
+                                    add_compact, add_resize, add_merge,      add_convert,
+                                    add_import,  add_export, add_import_tar, add_export_oci};
 
 constexpr const char* kExamples = R"(Examples:
   obd create disk --size 10G --mkfs ext4     a new disk with an ext4 in it

@@ -171,9 +171,9 @@ Result<std::string> normal_acl(std::string_view bytes) {
       bytes.size() > kHeaderSize + kMostEntries * kEntrySize) {
     return fail(EINVAL, "an ACL has {} bytes", bytes.size());
   }
-  const auto version =
-      load_le<uint32_t>(std::as_bytes(std::span(bytes)).subspan(0).first<4>());
-  if (version != kVersion) return fail(EINVAL, "an ACL is of version {}, not {}", version, kVersion);
+  const auto version = load_le<uint32_t>(std::as_bytes(std::span(bytes)).subspan(0).first<4>());
+  if (version != kVersion)
+    return fail(EINVAL, "an ACL is of version {}, not {}", version, kVersion);
   std::vector<Entry> entries = entries_of(bytes);
   for (const Entry& entry : entries) {
     constexpr std::array<uint16_t, 6> kTags = {kUserObject, kUser, kGroupObject,

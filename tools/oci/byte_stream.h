@@ -1,7 +1,7 @@
 // Bytes that come front to back, once: a layer as it lies in a file, decompressed.
 //
-// Ownership: a stream owns what it reads from. Thread-safety: none. Errors: those of the file; EINVAL
-// for compressed data that is damaged or cut off. Each sentence names the file.
+// Ownership: a stream owns what it reads from. Thread-safety: none. Errors: those of the file;
+// EINVAL for compressed data that is damaged or cut off. Each sentence names the file.
 
 #pragma once
 

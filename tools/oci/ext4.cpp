@@ -37,7 +37,8 @@ const char* hint_for(errcode_t code) {
     case EXT2_ET_BLOCK_ALLOC_FAIL:
       return ": the disk is full; make it larger";
     case EXT2_ET_INODE_ALLOC_FAIL:
-      return ": there are no inodes left; make the disk larger, or the file system with more (mkfs's "
+      return ": there are no inodes left; make the disk larger, or the file system with more "
+             "(mkfs's "
              "-N or -i)";
     case EXT2_ET_EA_NO_SPACE:
       return ": a file's extended attributes have to fit into one block";
@@ -148,31 +149,50 @@ Result<void> Ext4::close() {
 
 // --- names ---
 
-Result<std::optional<InodeNumber>> Ext4::lookup(InodeNumber directory, const std::string& name) {
-  InodeNumber found = 0;
-  const errcode_t code = ext2fs_lookup(fs_, directory, name.data(), static_cast<int>(name.size()),
-                                       nullptr, &found);
-  if (code == EXT2_ET_FILE_NOT_FOUND) return std::optional<InodeNumber>();
-  OBD_TRY(check(code, "search the directory in", directory));
-  if (found == 0 || found > fs_->super->s_inodes_count) {
-    return fail(EUCLEAN, "{}: the directory in inode {} names an inode that is not there, {}",
-                options_.name, directory, found);
+Result<Ext4::NameMap*> Ext4::names_in(InodeNumber directory) {
+  const auto found = names_.find(directory);
+  if (found != names_.end()) return &found->second;
+  OBD_TRY_ASSIGN(const auto entries, list(directory));
+  constexpr size_t kMostNames = size_t{1} << 20;
+  if (names_count_ + entries.size() > kMostNames) {
+    names_.clear();
+    names_count_ = 0;
   }
-  return std::optional<InodeNumber>(found);
+  NameMap& names = names_[directory];
+  for (const DirectoryEntry& entry : entries) names.emplace(entry.name, entry.inode);
+  names_count_ += names.size();
+  return &names;
+}
+
+void Ext4::remember(InodeNumber directory, const std::string& name, InodeNumber inode) {
+  const auto found = names_.find(directory);
+  if (found == names_.end()) return;
+  found->second.insert_or_assign(name, inode);
+  ++names_count_;
+}
+
+Result<std::optional<InodeNumber>> Ext4::lookup(InodeNumber directory, const std::string& name) {
+  OBD_TRY_ASSIGN(const NameMap* names, names_in(directory));
+  const auto found = names->find(name);
+  return found == names->end() ? std::optional<InodeNumber>() : std::optional(found->second);
 }
 
 Result<std::vector<DirectoryEntry>> Ext4::list(InodeNumber directory) {
   std::vector<DirectoryEntry> entries;
-  const auto add = [](InodeNumber, int entry, ext2_dir_entry* found, int, int, char*,
-                      void* data) -> int {
-    if (entry != DIRENT_OTHER_FILE) return 0;
-    const auto length = static_cast<size_t>(ext2fs_dirent_name_len(found));
-    static_cast<std::vector<DirectoryEntry>*>(data)->push_back(
-        {std::string(found->name, length), found->inode});
+  const auto add = [](InodeNumber, int, ext2_dir_entry* found, int, int, char*, void* data) -> int {
+    std::string name(found->name, static_cast<size_t>(ext2fs_dirent_name_len(found)));
+    if (name == "." || name == "..") return 0;
+    static_cast<std::vector<DirectoryEntry>*>(data)->push_back({std::move(name), found->inode});
     return 0;
   };
   OBD_TRY(check(ext2fs_dir_iterate2(fs_, directory, 0, nullptr, add, &entries),
                 "read the directory in", directory));
+  for (const DirectoryEntry& entry : entries) {
+    if (entry.inode == 0 || entry.inode > fs_->super->s_inodes_count) {
+      return fail(EUCLEAN, "{}: the directory in inode {} names an inode that is not there, {}",
+                  options_.name, directory, entry.inode);
+    }
+  }
   return entries;
 }
 
@@ -183,7 +203,9 @@ Result<void> Ext4::link(InodeNumber parent, const std::string& name, InodeNumber
     OBD_TRY(check(ext2fs_expand_dir(fs_, parent), "enlarge the directory in", parent));
     code = ext2fs_link(fs_, parent, name.c_str(), inode, file_type(mode));
   }
-  return check(code, "add a name to the directory in", parent);
+  OBD_TRY(check(code, "add a name to the directory in", parent));
+  remember(parent, name, inode);
+  return {};
 }
 
 // A directory with too many subdirectories for its count has 1 in it.
@@ -192,8 +214,8 @@ Result<void> Ext4::count_subdirectory(InodeNumber parent, bool added) {
   auto& inode = *reinterpret_cast<ext2_inode_large*>(bytes.data());
   if (inode.i_links_count == 1) return {};
   if (added) {
-    inode.i_links_count = static_cast<uint16_t>(
-        inode.i_links_count + 1U >= kMaxLinks ? 1 : inode.i_links_count + 1);
+    inode.i_links_count =
+        static_cast<uint16_t>(inode.i_links_count + 1U >= kMaxLinks ? 1 : inode.i_links_count + 1);
     if (inode.i_links_count == 1) ext2fs_set_feature_dir_nlink(fs_->super);
   } else if (inode.i_links_count > 2) {
     --inode.i_links_count;
@@ -205,8 +227,8 @@ Result<InodeNumber> Ext4::make_directory(InodeNumber parent, const std::string& 
   // Ext2fs_mkdir() would count it in the parent whatever is there.
   OBD_TRY_ASSIGN(const std::vector<std::byte> before, read_inode(parent));
   InodeNumber made = 0;
-  OBD_TRY(check(ext2fs_new_inode(fs_, parent, S_IFDIR, nullptr, &made), "find an inode near",
-                parent));
+  OBD_TRY(
+      check(ext2fs_new_inode(fs_, parent, S_IFDIR, nullptr, &made), "find an inode near", parent));
   errcode_t code = ext2fs_mkdir(fs_, parent, made, name.c_str());
   if (code == EXT2_ET_DIR_NO_SPACE) {
     OBD_TRY(check(ext2fs_expand_dir(fs_, parent), "enlarge the directory in", parent));
@@ -218,6 +240,8 @@ Result<InodeNumber> Ext4::make_directory(InodeNumber parent, const std::string& 
   inode.i_links_count = reinterpret_cast<const ext2_inode_large*>(before.data())->i_links_count;
   OBD_TRY(write_inode(parent, after));
   OBD_TRY(count_subdirectory(parent, true));
+  remember(parent, name, made);
+  names_.try_emplace(made);
   return made;
 }
 
@@ -228,14 +252,15 @@ Result<InodeNumber> Ext4::make_symlink(InodeNumber parent, const std::string& na
                 options_.name, target.size(), fs_->blocksize);
   }
   InodeNumber made = 0;
-  OBD_TRY(check(ext2fs_new_inode(fs_, parent, S_IFLNK | 0777, nullptr, &made),
-                "find an inode near", parent));
+  OBD_TRY(check(ext2fs_new_inode(fs_, parent, S_IFLNK | 0777, nullptr, &made), "find an inode near",
+                parent));
   errcode_t code = ext2fs_symlink(fs_, parent, made, name.c_str(), target.c_str());
   if (code == EXT2_ET_DIR_NO_SPACE) {
     OBD_TRY(check(ext2fs_expand_dir(fs_, parent), "enlarge the directory in", parent));
     code = ext2fs_symlink(fs_, parent, made, name.c_str(), target.c_str());
   }
   OBD_TRY(check(code, "make a symbolic link in", parent));
+  remember(parent, name, made);
   return made;
 }
 
@@ -282,9 +307,11 @@ Result<void> Ext4::add_link(InodeNumber parent, const std::string& name, InodeNu
 Result<void> Ext4::remove(InodeNumber parent, const std::string& name, InodeNumber inode) {
   OBD_TRY(check(ext2fs_unlink(fs_, parent, name.c_str(), inode, 0),
                 "remove a name from the directory in", parent));
+  if (const auto names = names_.find(parent); names != names_.end()) names->second.erase(name);
   OBD_TRY_ASSIGN(std::vector<std::byte> bytes, read_inode(inode));
   auto& found = *reinterpret_cast<ext2_inode_large*>(bytes.data());
   if (LINUX_S_ISDIR(found.i_mode)) {
+    names_.erase(inode);
     OBD_TRY(free_inode(inode, true));
     return count_subdirectory(parent, false);
   }

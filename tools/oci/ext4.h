@@ -21,6 +21,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "core/base/result.h"
@@ -60,7 +61,7 @@ struct DirectoryEntry {
 class Ext4 {
  public:
   struct Options {
-    std::string name;           // for sentences: where the file system is
+    std::string name;                 // for sentences: where the file system is
     std::optional<int64_t> now = {};  // seconds, for the superblock; without it the clock's
   };
 
@@ -107,8 +108,8 @@ class Ext4 {
   // Returns a sentence when a time lies outside of what the file system can keep.
   Result<std::optional<std::string>> set_metadata(InodeNumber inode, const Metadata& metadata);
 
-  // With `replace`, what else there was goes away. Names have a namespace that ext4 knows; the ACLs'
-  // values are as getxattr(2) gives them.
+  // With `replace`, what else there was goes away. Names have a namespace that ext4 knows; the
+  // ACLs' values are as getxattr(2) gives them.
   Result<void> set_xattrs(InodeNumber inode, std::span<const Xattr> xattrs, bool replace);
 
   [[nodiscard]] const std::string& name() const { return options_.name; }
@@ -130,6 +131,9 @@ class Ext4 {
   Result<std::vector<std::byte>> read_inode(InodeNumber inode);
   Result<void> write_inode(InodeNumber inode, std::span<std::byte> bytes);
   Result<void> link(InodeNumber parent, const std::string& name, InodeNumber inode, mode_t mode);
+  using NameMap = std::unordered_map<std::string, InodeNumber>;
+  Result<NameMap*> names_in(InodeNumber directory);
+  void remember(InodeNumber directory, const std::string& name, InodeNumber inode);
   Result<void> count_subdirectory(InodeNumber parent, bool added);
   Result<std::vector<BlockRun>> runs_of(InodeNumber inode);
   Result<void> allocate(InodeNumber inode, std::span<const ByteRange> data);
@@ -139,6 +143,9 @@ class Ext4 {
   const Options options_;
   BlockCache cache_;
   ChannelTarget channel_;
+  // What has been looked up: libext2fs reads a directory from its start for every name.
+  std::unordered_map<InodeNumber, NameMap> names_;
+  size_t names_count_ = 0;
   ext2_filsys fs_ = nullptr;
 };
 

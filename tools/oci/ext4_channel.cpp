@@ -58,18 +58,16 @@ errcode_t set_block_size(io_channel channel, int size) {
 }
 
 errcode_t read_blocks64(io_channel channel, unsigned long long block, int count, void* data) {
-  return keep_error(channel,
-                    target_of(channel).cache.read(
-                        {static_cast<std::byte*>(data), byte_count(channel, count)},
-                        byte_offset(channel, block)));
+  return keep_error(channel, target_of(channel).cache.read(
+                                 {static_cast<std::byte*>(data), byte_count(channel, count)},
+                                 byte_offset(channel, block)));
 }
 
 errcode_t write_blocks64(io_channel channel, unsigned long long block, int count,
                          const void* data) {
-  return keep_error(channel,
-                    target_of(channel).cache.write(
-                        {static_cast<const std::byte*>(data), byte_count(channel, count)},
-                        byte_offset(channel, block)));
+  return keep_error(channel, target_of(channel).cache.write(
+                                 {static_cast<const std::byte*>(data), byte_count(channel, count)},
+                                 byte_offset(channel, block)));
 }
 
 errcode_t read_blocks(io_channel channel, unsigned long block, int count, void* data) {
@@ -82,9 +80,9 @@ errcode_t write_blocks(io_channel channel, unsigned long block, int count, const
 
 errcode_t write_bytes(io_channel channel, unsigned long offset, int count, const void* data) {
   if (count < 0) return EXT2_ET_INVALID_ARGUMENT;
-  return keep_error(channel, target_of(channel).cache.write(
-                                 {static_cast<const std::byte*>(data), static_cast<size_t>(count)},
-                                 offset));
+  return keep_error(channel,
+                    target_of(channel).cache.write(
+                        {static_cast<const std::byte*>(data), static_cast<size_t>(count)}, offset));
 }
 
 errcode_t write_zeros(io_channel channel, unsigned long long block, unsigned long long count) {

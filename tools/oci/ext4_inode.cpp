@@ -36,8 +36,7 @@ bool store_time(const Timestamp& time, bool has_extra, uint32_t& seconds, uint32
   seconds = static_cast<uint32_t>(kept & 0xFFFFFFFF);
   if (has_extra) {
     const int64_t epoch = (kept - static_cast<int32_t>(seconds)) >> 32;
-    extra = static_cast<uint32_t>(epoch & 3) |
-            (kept == time.seconds ? time.nanoseconds : 0) << 2;
+    extra = static_cast<uint32_t>(epoch & 3) | (kept == time.seconds ? time.nanoseconds : 0) << 2;
   }
   return kept == time.seconds;
 }
@@ -72,15 +71,17 @@ Result<InodeInfo> Ext4::info(InodeNumber inode) {
   OBD_TRY_ASSIGN(std::vector<std::byte> bytes, read_inode(inode));
   const ext2_inode_large& found = inode_in(bytes);
   if (found.i_mode == 0 || found.i_links_count == 0) {
-    return fail(EUCLEAN, "{}: inode {} has a name, and is not in use: run e2fsck on the served disk",
+    return fail(EUCLEAN,
+                "{}: inode {} has a name, and is not in use: run e2fsck on the served disk",
                 options_.name, inode);
   }
-  InodeInfo info{.mode = found.i_mode,
-                 .size = size_of(found),
-                 .links = found.i_links_count,
-                 .uid = uint32_t{found.i_uid_high} << 16 | found.i_uid,
-                 .gid = uint32_t{found.i_gid_high} << 16 | found.i_gid,
-                 .mtime = load_time(found.i_mtime, has_extra_times(found) ? found.i_mtime_extra : 0)};
+  InodeInfo info{
+      .mode = found.i_mode,
+      .size = size_of(found),
+      .links = found.i_links_count,
+      .uid = uint32_t{found.i_uid_high} << 16 | found.i_uid,
+      .gid = uint32_t{found.i_gid_high} << 16 | found.i_gid,
+      .mtime = load_time(found.i_mtime, has_extra_times(found) ? found.i_mtime_extra : 0)};
   if (S_ISCHR(info.mode) || S_ISBLK(info.mode)) {
     if (const uint32_t old = found.i_block[0]; old != 0) {
       info.major = old >> 8 & 0xFF;
@@ -262,14 +263,14 @@ Result<std::optional<std::string>> Ext4::set_metadata(InodeNumber inode, const M
   exact = store_time(metadata.mtime, has_extra, changed.i_mtime, changed.i_mtime_extra) && exact;
   exact = store_time(metadata.ctime, has_extra, changed.i_ctime, changed.i_ctime_extra) && exact;
   if (has_extra) {
-    static_cast<void>(
-        store_time(metadata.ctime, true, changed.i_crtime, changed.i_crtime_extra));
+    static_cast<void>(store_time(metadata.ctime, true, changed.i_crtime, changed.i_crtime_extra));
   }
   OBD_TRY(write_inode(inode, bytes));
   if (exact) return std::optional<std::string>();
-  return std::optional(fmt::format("the time {} is none that this file system can keep; the nearest "
-                                   "one that it can is",
-                                   metadata.mtime.seconds));
+  return std::optional(
+      fmt::format("the time {} is none that this file system can keep; the nearest "
+                  "one that it can is",
+                  metadata.mtime.seconds));
 }
 
 Result<std::vector<Xattr>> Ext4::xattrs(InodeNumber inode) {
@@ -289,8 +290,8 @@ Result<std::vector<Xattr>> Ext4::xattrs(InodeNumber inode) {
     if (name == "system.data") continue;
     void* value = nullptr;
     size_t size = 0;
-    OBD_TRY(check(ext2fs_xattr_get(handle, name.c_str(), &value, &size),
-                  "read the attributes of", inode));
+    OBD_TRY(check(ext2fs_xattr_get(handle, name.c_str(), &value, &size), "read the attributes of",
+                  inode));
     found.push_back({std::move(name), std::string(static_cast<const char*>(value), size)});
     ext2fs_free_mem(&value);
   }
@@ -308,8 +309,8 @@ Result<void> Ext4::set_xattrs(InodeNumber inode, std::span<const Xattr> xattrs, 
   const Attributes closer(handle, &close_attributes);
   OBD_TRY(check(ext2fs_xattrs_read(handle), "read the attributes of", inode));
   for (const Xattr& xattr : old) {
-    OBD_TRY(check(ext2fs_xattr_remove(handle, xattr.name.c_str()), "remove an attribute of",
-                  inode));
+    OBD_TRY(
+        check(ext2fs_xattr_remove(handle, xattr.name.c_str()), "remove an attribute of", inode));
   }
   for (const Xattr& xattr : xattrs) {
     const errcode_t code =

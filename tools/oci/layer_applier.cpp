@@ -111,7 +111,8 @@ Result<Applier::Way> Applier::walk(Names names, Missing missing, const TarEntry&
       if (way.size() > 1) way.pop_back();
       continue;
     }
-    if (way.size() == kMaxDepth) return fail(ELOOP, "it lies more than {} directories deep", kMaxDepth);
+    if (way.size() == kMaxDepth)
+      return fail(ELOOP, "it lies more than {} directories deep", kMaxDepth);
     OBD_TRY_ASSIGN(const auto found, fs_.lookup(way.back().inode, name));
     if (!found) {
       if (missing == Missing::refuse) return fail(ENOENT, "there is no '{}'", shown(name));
@@ -146,10 +147,8 @@ Result<Applier::Way> Applier::walk(Names names, Missing missing, const TarEntry&
 Result<InodeNumber> Applier::make_way(const Way& way, const std::string& name,
                                       const TarEntry& entry) {
   OBD_TRY_ASSIGN(const InodeNumber made, fs_.make_directory(way.back().inode, name));
-  const Metadata metadata{.mode = kImplicitMode,
-                          .atime = entry.mtime,
-                          .mtime = entry.mtime,
-                          .ctime = entry.mtime};
+  const Metadata metadata{
+      .mode = kImplicitMode, .atime = entry.mtime, .mtime = entry.mtime, .ctime = entry.mtime};
   OBD_TRY(fs_.set_metadata(made, metadata));
   return made;
 }
@@ -205,8 +204,7 @@ Result<void> Applier::remove_tree(InodeNumber parent, const std::string& name, I
 }
 
 // What comes from the layers below goes.
-Result<void> Applier::remove_lower(InodeNumber parent, const std::string& name,
-                                   InodeNumber inode) {
+Result<void> Applier::remove_lower(InodeNumber parent, const std::string& name, InodeNumber inode) {
   if (!kept_.contains(key_of(parent, name))) return remove_tree(parent, name, inode);
   OBD_TRY_ASSIGN(const InodeInfo info, fs_.info(inode));
   return S_ISDIR(info.mode) ? clear_lower(inode) : Result<void>();
@@ -263,8 +261,7 @@ Result<InodeNumber> Applier::make(InodeNumber parent, const std::string& name,
 
 // Makes the entry's file under the name, after what is there has gone; or, of a directory over a
 // directory, gives the one that is there.
-Result<InodeNumber> Applier::place(const Way& way, const std::string& name,
-                                   const TarEntry& entry) {
+Result<InodeNumber> Applier::place(const Way& way, const std::string& name, const TarEntry& entry) {
   const InodeNumber parent = way.back().inode;
   OBD_TRY_ASSIGN(const auto present, fs_.lookup(parent, name));
   if (present) {
@@ -338,9 +335,10 @@ Result<std::vector<Xattr>> Applier::xattrs_of(const TarEntry& entry, bool direct
     if (known) {
       xattrs.push_back(xattr);
     } else {
-      warn(fmt::format("the extended attribute '{}' is of a kind that ext4 does not have, and is not "
-                       "kept",
-                       shown(xattr.name)));
+      warn(fmt::format(
+          "the extended attribute '{}' is of a kind that ext4 does not have, and is not "
+          "kept",
+          shown(xattr.name)));
     }
   }
   if (access.empty() && !entry.access_acl.empty()) {
@@ -375,8 +373,8 @@ Result<void> Applier::set_attributes(InodeNumber inode, const TarEntry& entry, b
                     .atime = entry.atime.value_or(entry.mtime),
                     .mtime = entry.mtime,
                     .ctime = entry.ctime.value_or(entry.mtime)};
-  OBD_TRY_ASSIGN(const auto xattrs, xattrs_of(entry, S_ISDIR(info.mode), S_ISLNK(info.mode),
-                                              metadata.mode));
+  OBD_TRY_ASSIGN(const auto xattrs,
+                 xattrs_of(entry, S_ISDIR(info.mode), S_ISLNK(info.mode), metadata.mode));
   OBD_TRY_ASSIGN(const auto warning, fs_.set_metadata(inode, metadata));
   if (warning) warn(*warning);
   return fs_.set_xattrs(inode, xattrs, replace);

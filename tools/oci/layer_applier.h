@@ -25,9 +25,9 @@
 namespace obd::oci {
 
 struct AppliedLayer {
-  uint64_t entries = 0;    // without whiteouts
+  uint64_t entries = 0;  // without whiteouts
   uint64_t whiteouts = 0;
-  uint64_t bytes = 0;      // of content, holes left out
+  uint64_t bytes = 0;  // of content, holes left out
   std::vector<std::string> warnings;
 };
 

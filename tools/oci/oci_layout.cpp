@@ -292,9 +292,8 @@ Result<Descriptor> Layout::finish(const ImageDescription& image, bool as_tar,
     entry["annotations"] = {{kNameKey, image.name},
                             {kTagKey, image.name.substr(image.name.rfind(':') + 1)}};
   }
-  const Json index = {{"schemaVersion", 2},
-                      {"mediaType", kIndexType},
-                      {"manifests", Json::array({entry})}};
+  const Json index = {
+      {"schemaVersion", 2}, {"mediaType", kIndexType}, {"manifests", Json::array({entry})}};
   OBD_TRY(write_text("index.json", text_of(index)));
   OBD_TRY(write_text("oci-layout", R"({"imageLayoutVersion":"1.0.0"})"));
 

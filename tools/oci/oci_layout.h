@@ -1,7 +1,8 @@
 // An OCI image layout whose layers are overlaybd blobs: each a tar file with one member,
 // `overlaybd.commit`, which the manifest's annotations tell of as overlaybd's converter does.
 //
-// Sources: OCI image-spec (image-layout, manifest, config); overlaybd's annotations: docs/format.md.
+// Sources: OCI image-spec (image-layout, manifest, config); overlaybd's annotations:
+// docs/format.md.
 //
 // The layout is made in a folder beside its target and takes its name when it is whole and stable;
 // so does the tar file that holds one.
@@ -28,10 +29,10 @@ struct Descriptor {
 };
 
 struct ImageDescription {
-  std::string name;         // "HOST/NAME:TAG"; empty: none
-  std::string file_system;  // of the disk, as in "ext4"; empty: not known
-  Json config;              // an OCI image config to start from, an object; may be empty
-  int64_t created = 0;      // seconds
+  std::string name;                   // "HOST/NAME:TAG"; empty: none
+  std::string file_system;            // of the disk, as in "ext4"; empty: not known
+  Json config;                        // an OCI image config to start from, an object; may be empty
+  int64_t created = 0;                // seconds
   std::vector<std::string> comments;  // of the layers, for the history
 };
 

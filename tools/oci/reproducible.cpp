@@ -22,9 +22,9 @@ Result<std::optional<int64_t>> source_date_epoch() {
 
 Uuid uuid_from_text(const std::string& text) {
   const std::string digits = digest_of(text).substr(std::string_view("sha256:").size());
-  const auto uuid = Uuid::parse(fmt::format("{}-{}-{}-{}-{}", digits.substr(0, 8),
-                                            digits.substr(8, 4), digits.substr(12, 4),
-                                            digits.substr(16, 4), digits.substr(20, 12)));
+  const auto uuid =
+      Uuid::parse(fmt::format("{}-{}-{}-{}-{}", digits.substr(0, 8), digits.substr(8, 4),
+                              digits.substr(12, 4), digits.substr(16, 4), digits.substr(20, 12)));
   return uuid.value_or(Uuid());
 }
 

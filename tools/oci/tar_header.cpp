@@ -92,9 +92,10 @@ Result<void> check_sum(TarBlock block, std::string_view where) {
   }
   const auto stored = number_of(block, kChecksum, where);
   if (stored && (*stored == sum || *stored == signed_sum)) return {};
-  return fail(EINVAL,
-              "{}: checksum '{}' is not the header's sum {:o}: this is no tar file, or it is damaged",
-              where, shown(text_of(block, kChecksum)), sum);
+  return fail(
+      EINVAL,
+      "{}: checksum '{}' is not the header's sum {:o}: this is no tar file, or it is damaged",
+      where, shown(text_of(block, kChecksum)), sum);
 }
 
 Result<OldSparseMap> decode_ranges(TarBlock block, size_t offset, size_t count,

@@ -12,6 +12,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,6 +25,10 @@
 namespace obd::oci {
 
 inline constexpr size_t kTarBlock = 512;
+// Of a file, holes included.
+inline constexpr uint64_t kMaxFileSize = std::numeric_limits<int64_t>::max();
+// The pax record that tells where a sparse file has data: OFFSET,LENGTH,OFFSET,LENGTH...
+inline constexpr std::string_view kSparseMap = "GNU.sparse.map";
 using TarBlock = std::span<const std::byte, kTarBlock>;
 
 struct TarHeader {
@@ -44,8 +49,8 @@ Result<TarHeader> decode_tar_header(TarBlock block, std::string_view where);
 // Of an old GNU sparse file (type 'S'): some of its ranges of data, and where the rest is told.
 struct OldSparseMap {
   std::vector<ByteRange> ranges;
-  bool continued = false;   // another block of ranges follows
-  uint64_t real_size = 0;   // of the file, holes included; only from the header
+  bool continued = false;  // another block of ranges follows
+  uint64_t real_size = 0;  // of the file, holes included; only from the header
 };
 Result<OldSparseMap> decode_old_sparse_header(TarBlock block, std::string_view where);
 Result<OldSparseMap> decode_old_sparse_extension(TarBlock block, std::string_view where);

@@ -1,9 +1,10 @@
+// The stream of headers and what they say of an entry. Its content: tar_content.cpp.
+
 #include "tools/oci/tar_reader.h"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <limits>
 
 #include "core/base/zeros.h"
 
@@ -12,18 +13,15 @@ namespace {
 
 constexpr size_t kMaxRecords = size_t{8} << 20;  // bytes of one pax header
 constexpr size_t kMaxLongName = size_t{64} << 10;
-constexpr size_t kMaxRanges = size_t{1} << 20;  // of a sparse file
 constexpr size_t kSkipSize = size_t{64} << 10;
 constexpr size_t kStepSize = size_t{64} << 10;  // memory is taken in such steps
 constexpr uint64_t kMaxId = 0xFFFFFFFE;         // the next one means "no user"
 constexpr uint64_t kMaxMajor = 0xFFF;
 constexpr uint64_t kMaxMinor = 0xFFFFF;
-constexpr uint64_t kMaxSize = std::numeric_limits<int64_t>::max();
 
 constexpr std::string_view kXattr = "SCHILY.xattr.";
 constexpr std::string_view kLibarchiveXattr = "LIBARCHIVE.xattr.";
 constexpr std::string_view kSelinux = "RHT.security.selinux";
-constexpr std::string_view kSparseMap = "GNU.sparse.map";
 
 constexpr char kTypeOldFile = '\0';
 constexpr char kTypeFile = '0';
@@ -50,7 +48,7 @@ std::optional<Timestamp> parse_time(std::string_view text) {
   if (negative) text.remove_prefix(1);
   const size_t point = text.find('.');
   const auto seconds = parse_number(text.substr(0, point), 10);
-  if (!seconds || *seconds > kMaxSize / 2) return std::nullopt;
+  if (!seconds || *seconds > kMaxFileSize / 2) return std::nullopt;
   Timestamp time{static_cast<int64_t>(*seconds), 0};
   if (point != std::string_view::npos) {
     const std::string_view digits = text.substr(point + 1);
@@ -95,9 +93,9 @@ std::optional<std::string> decode_base64(std::string_view text) {
 std::string decode_percents(std::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
-    const auto code =
-        text[i] == '%' && i + 2 < text.size() ? parse_number(text.substr(i + 1, 2), 16)
-                                              : std::optional<uint64_t>();
+    const auto code = text[i] == '%' && i + 2 < text.size()
+                          ? parse_number(text.substr(i + 1, 2), 16)
+                          : std::optional<uint64_t>();
     out += code ? static_cast<char>(*code) : text[i];
     if (code) i += 2;
   }
@@ -165,7 +163,8 @@ Result<bool> TarReader::end_of_archive() {
   std::array<std::byte, kTarBlock> block;
   OBD_TRY_ASSIGN(const bool more, read_block(block));
   if (more && !is_all_zero(block)) {
-    return fail(EINVAL, "{}: there is a block of zeros before byte {}, and then more: it is damaged",
+    return fail(EINVAL,
+                "{}: there is a block of zeros before byte {}, and then more: it is damaged",
                 stream_.name(), at_ - kTarBlock);
   }
   ended_ = true;
@@ -204,7 +203,8 @@ Result<void> TarReader::read_records(const TarHeader& header, Records& into) {
     const auto length =
         space == std::string_view::npos ? std::nullopt : parse_number(rest.substr(0, space), 10);
     if (!length || *length < space + 3 || *length > rest.size() || rest[*length - 1] != '\n') {
-      return fail(EINVAL, "{}: the pax record '{}' is malformed", where_, shown(rest.substr(0, 40)));
+      return fail(EINVAL, "{}: the pax record '{}' is malformed", where_,
+                  shown(rest.substr(0, 40)));
     }
     const std::string_view pair = rest.substr(space + 1, *length - space - 2);
     rest.remove_prefix(*length);
@@ -289,8 +289,8 @@ Result<std::optional<TarEntry>> TarReader::next() {
 Result<std::optional<TarEntry>> TarReader::make_entry(const TarHeader& header, TarBlock block) {
   TarEntry entry;
   OBD_TRY(set_names(entry, header));
-  where_ = fmt::format("{}: entry '{}' at byte {}", stream_.name(), shown(entry.path),
-                       at_ - kTarBlock);
+  where_ =
+      fmt::format("{}: entry '{}' at byte {}", stream_.name(), shown(entry.path), at_ - kTarBlock);
   switch (header.type) {
     case kTypeOldFile:
     case kTypeFile:
@@ -330,7 +330,7 @@ Result<std::optional<TarEntry>> TarReader::make_entry(const TarHeader& header, T
     content_ = static_cast<uint64_t>(header.size);
     if (const std::string* text = record("size")) {
       const auto size = parse_number(*text, 10);
-      if (!size || *size > kMaxSize) {
+      if (!size || *size > kMaxFileSize) {
         return fail(EINVAL, "{}: pax size '{}' is no size", where_, shown(*text));
       }
       content_ = *size;
@@ -357,10 +357,10 @@ Result<void> TarReader::set_numbers(TarEntry& entry, const TarHeader& header) {
   entry.mode = static_cast<uint32_t>(header.mode & 07777);
   const auto id = [&](std::string_view key, int64_t from_header) -> Result<uint32_t> {
     const std::string* text = record(key);
-    const auto value = text == nullptr
-                           ? (from_header < 0 ? std::nullopt
-                                              : std::optional(static_cast<uint64_t>(from_header)))
-                           : parse_number(*text, 10);
+    const auto value =
+        text == nullptr
+            ? (from_header < 0 ? std::nullopt : std::optional(static_cast<uint64_t>(from_header)))
+            : parse_number(*text, 10);
     if (value && *value <= kMaxId) return static_cast<uint32_t>(*value);
     return fail(EINVAL, "{}: {} {} is none that a file can have", where_, key,
                 text == nullptr ? std::to_string(from_header) : shown(*text));
@@ -407,8 +407,9 @@ Result<void> TarReader::set_attributes(TarEntry& entry) {
       } else if (key == "SCHILY.acl.ace") {
         return fail(ENOTSUP, "{}: has an NFSv4 ACL, and ext4 has none", where_);
       } else if (key == "SCHILY.fflags") {
-        warn_once(key, fmt::format("{}: the file flags ({}) are not kept, here and for other entries",
-                                   where_, shown(value)));
+        warn_once(key,
+                  fmt::format("{}: the file flags ({}) are not kept, here and for other entries",
+                              where_, shown(value)));
       }
     }
   }
@@ -420,139 +421,6 @@ Result<void> TarReader::set_attributes(TarEntry& entry) {
   }
   if (const std::string* acl = record("SCHILY.acl.access")) entry.access_acl = *acl;
   if (const std::string* acl = record("SCHILY.acl.default")) entry.default_acl = *acl;
-  return {};
-}
-
-// --- content ---
-
-Result<void> TarReader::set_content(TarEntry& entry, TarBlock block, bool old_sparse) {
-  const std::string* major = record("GNU.sparse.major");
-  const std::string* map = record(kSparseMap);
-  if (!old_sparse && major == nullptr && map == nullptr) {
-    if (record("GNU.sparse.size") != nullptr && content_ > 0) {
-      return fail(EINVAL, "{}: is a sparse file without a map", where_);
-    }
-    entry.size = content_;
-    if (content_ > 0) entry.data = {{0, content_}};
-    return {};
-  }
-
-  if (old_sparse) {
-    OBD_TRY_ASSIGN(OldSparseMap part, decode_old_sparse_header(block, where_));
-    entry.size = part.real_size;
-    entry.data = std::move(part.ranges);
-    std::array<std::byte, kTarBlock> extension;
-    while (part.continued) {
-      OBD_TRY(read_stored(extension));
-      OBD_TRY_ASSIGN(part, decode_old_sparse_extension(extension, where_));
-      entry.data.insert(entry.data.end(), part.ranges.begin(), part.ranges.end());
-      if (entry.data.size() > kMaxRanges) {
-        return fail(EINVAL, "{}: has more than {} ranges of data", where_, kMaxRanges);
-      }
-    }
-    return check_map(entry);
-  }
-
-  const std::string* size = record("GNU.sparse.realsize");
-  if (size == nullptr) size = record("GNU.sparse.size");
-  const auto real_size = size == nullptr ? std::nullopt : parse_number(*size, 10);
-  if (!real_size || *real_size > kMaxSize) {
-    return fail(EINVAL, "{}: is a sparse file without a size", where_);
-  }
-  entry.size = *real_size;
-  if (major != nullptr && *major == "1") {
-    const std::string* minor = record("GNU.sparse.minor");
-    if (minor == nullptr || *minor != "0") {
-      return fail(ENOTSUP, "{}: is a sparse file of an unknown version 1.{}", where_,
-                  minor == nullptr ? "?" : shown(*minor));
-    }
-    OBD_TRY(read_map_in_content(entry));
-    return check_map(entry);
-  }
-  if ((major != nullptr && *major != "0") || map == nullptr) {
-    return fail(ENOTSUP, "{}: is a sparse file of an unknown version {}", where_,
-                major == nullptr ? "?" : shown(*major));
-  }
-  // OFFSET,LENGTH,OFFSET,LENGTH...
-  std::vector<uint64_t> numbers;
-  for (std::string_view rest = *map; !rest.empty();) {
-    const std::string_view digits = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), digits.size() + 1));
-    const auto number = parse_number(digits, 10);
-    if (!number) return fail(EINVAL, "{}: '{}' in its map is no number", where_, shown(digits));
-    numbers.push_back(*number);
-  }
-  if (numbers.size() % 2 != 0) return fail(EINVAL, "{}: its map ends in mid-range", where_);
-  for (size_t i = 0; i < numbers.size(); i += 2) {
-    entry.data.push_back({numbers[i], numbers[i + 1]});
-  }
-  return check_map(entry);
-}
-
-// The stored content begins with decimal numbers, a line each: how many ranges there are, then each
-// one's offset and length. It is filled to whole blocks.
-Result<void> TarReader::read_map_in_content(TarEntry& entry) {
-  std::array<std::byte, kTarBlock> block;
-  size_t used = block.size();
-  const auto next_number = [&]() -> Result<uint64_t> {
-    std::string digits;
-    for (;;) {
-      if (used == block.size()) {
-        if (content_ < block.size()) return fail(EINVAL, "{}: its map is cut off", where_);
-        OBD_TRY(read_stored(block));
-        content_ -= block.size();
-        used = 0;
-      }
-      const auto c = static_cast<char>(block[used++]);
-      if (c == '\n') break;
-      digits += c;
-      if (digits.size() > 20) break;
-    }
-    if (const auto number = parse_number(digits, 10)) return *number;
-    return fail(EINVAL, "{}: '{}' in its map is no number", where_, shown(digits));
-  };
-  OBD_TRY_ASSIGN(const uint64_t count, next_number());
-  if (count > kMaxRanges) {
-    return fail(EINVAL, "{}: has {} ranges of data, more than {}", where_, count, kMaxRanges);
-  }
-  for (uint64_t i = 0; i < count; ++i) {
-    ByteRange range;
-    OBD_TRY_ASSIGN(range.offset, next_number());
-    OBD_TRY_ASSIGN(range.length, next_number());
-    entry.data.push_back(range);
-  }
-  return {};
-}
-
-Result<void> TarReader::check_map(TarEntry& entry) const {
-  uint64_t end = 0;
-  uint64_t stored = 0;
-  for (const ByteRange& range : entry.data) {
-    if (range.offset < end || range.offset > entry.size ||
-        range.length > entry.size - range.offset) {
-      return fail(EINVAL,
-                  "{}: its range of data at {}, {} bytes long, overlaps another one or lies past its "
-                  "size {}",
-                  where_, range.offset, range.length, entry.size);
-    }
-    end = range.offset + range.length;
-    stored += range.length;
-  }
-  if (stored != content_) {
-    return fail(EINVAL, "{}: its ranges of data have {} bytes, and {} are stored", where_, stored,
-                content_);
-  }
-  // One at the end tells where the file ends.
-  std::erase_if(entry.data, [](const ByteRange& range) { return range.length == 0; });
-  return {};
-}
-
-Result<void> TarReader::read(std::span<std::byte> out) {
-  if (out.size() > content_) {
-    return fail(EINVAL, "{}: has {} bytes of content left, not {}", where_, content_, out.size());
-  }
-  OBD_TRY(read_stored(out));
-  content_ -= out.size();
   return {};
 }
 

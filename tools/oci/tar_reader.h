@@ -4,8 +4,8 @@
 // global headers, pax sparse files 0.0, 0.1 and 1.0. What is read is untrusted: every number is
 // checked, and memory is taken by what has come, never by what is announced.
 //
-// Thread-safety: none. Errors: EINVAL for what is no tar file, damaged or cut off, ENOTSUP for kinds
-// of entries that cannot be kept; the sentence names the file, where in it and which field.
+// Thread-safety: none. Errors: EINVAL for what is no tar file, damaged or cut off, ENOTSUP for
+// kinds of entries that cannot be kept; the sentence names the file, where in it and which field.
 
 #pragma once
 
@@ -41,15 +41,15 @@ enum class EntryType { file, directory, symlink, hard_link, char_device, block_d
 
 struct TarEntry {
   EntryType type = EntryType::file;
-  std::string path;  // as the tar file has it: it may be absolute, or hold ".."; no NUL
-  std::string link;  // of links: the target
+  std::string path;   // as the tar file has it: it may be absolute, or hold ".."; no NUL
+  std::string link;   // of links: the target
   uint32_t mode = 0;  // permissions, setuid, setgid and sticky bit
   uint32_t uid = 0;
   uint32_t gid = 0;
   uint32_t major = 0;  // of devices
   uint32_t minor = 0;
-  uint64_t size = 0;             // of a file, in bytes, holes included
-  std::vector<ByteRange> data;   // of a file: where it is not a hole, in order, none empty
+  uint64_t size = 0;            // of a file, in bytes, holes included
+  std::vector<ByteRange> data;  // of a file: where it is not a hole, in order, none empty
   Timestamp mtime;
   std::optional<Timestamp> atime;
   std::optional<Timestamp> ctime;
