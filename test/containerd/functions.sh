@@ -234,6 +234,8 @@ end_containers() {
     [[ -n $alive ]] || break
     sleep 0.1
   done
+  # Containers that were not started by this test's functions.
+  for pids in $(cat /sys/fs/cgroup/*/"$namespace"/*/cgroup.procs 2>/dev/null | sort --unique); do kill -KILL "$pids"; done
   rm --recursive --force "/run/containerd/runc/$namespace"
   find /sys/fs/cgroup/*/"$namespace" -depth -type d -exec rmdir {} +
 }
