@@ -40,14 +40,14 @@ overlaybd-snapshotter >>'$tmp/snapshotter.log' 2>&1 &
 echo \$! >'$tmp/snapshotter.pid'
 containerd >>'$tmp/containerd.log' 2>&1 &
 for i in {1..600}; do
-  grep --quiet ' serves ' '$tmp/snapshotter.log' && '$(command -v ctr)' namespaces list >/dev/null 2>&1 && exit
+  grep --quiet ' serves ' '$tmp/snapshotter.log' && '$(type -P ctr)' namespaces list >/dev/null 2>&1 && exit
   sleep 0.1
 done
 exit 1
 SCRIPT
 cat >bin/ctr <<SCRIPT
 #!/bin/bash
-ctr='$(command -v ctr)'
+ctr='$(type -P ctr)'
 if [[ "\$*" == *'images pull'* ]]; then
   "\$ctr" images import --no-unpack '$images/plain.tar' && exec "\$ctr" images tag '$plain' "\${!#}"
 fi
@@ -56,7 +56,7 @@ SCRIPT
 cat >bin/skopeo <<SCRIPT
 #!/bin/bash
 [[ "\$1 \$2" == 'copy docker://'* ]] || exit 1
-exec '$(command -v skopeo)' --insecure-policy copy 'oci-archive:$images/plain.tar' "\$3"
+exec '$(type -P skopeo)' --insecure-policy copy 'oci-archive:$images/plain.tar' "\$3"
 SCRIPT
 chmod +x bin/*
 export PATH=$tmp/bin:$PATH CONTAINERD_ADDRESS=/run/containerd/containerd.sock CONTAINERD_NAMESPACE=$namespace
