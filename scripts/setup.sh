@@ -67,11 +67,14 @@ dev_packages=(
   clang-19
   clang-format-19
   clang-tidy-19
+  containerd
   cpio
   curl
   docker-registry
   erofs-utils
   fio
+  golang-github-containerd-containerd-dev
+  golang-go
   jq
   kmod
   libarchive-tools
@@ -88,6 +91,7 @@ dev_packages=(
   python3-lz4
   python3-zstandard
   qemu-system-x86
+  runc
   shellcheck
   skopeo
   strace

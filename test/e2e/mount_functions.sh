@@ -20,13 +20,12 @@ is_dead() { ! kill -0 "$1" 2>/dev/null || [[ $(ps -o state= -p "$1") == Z* ]]; }
 
 # wait_for SECONDS COMMAND...
 wait_for() {
-  local i seconds=$1
+  local seconds=$1 end=$((EPOCHSECONDS + $1 + 1))
   shift
-  for ((i = 0; i < seconds * 50; ++i)); do
-    "$@" >/dev/null 2>&1 && return
+  until "$@" >/dev/null 2>&1; do
+    ((EPOCHSECONDS < end)) || fail "not within $seconds seconds: $*"
     sleep 0.02
   done
-  fail "not within $seconds seconds: $*"
 }
 
 # Whatever of this test's runs, is attached or is mounted; empty when nothing is.
