@@ -14,7 +14,7 @@ awk '/^\/\/ end docs/ { exit } inside; /^\/\/ begin docs/ { inside = 1 }' \
   "$source_dir/test/containerd/client/run_container.go" | sed --expression '1d' --expression '$d' >run.go
 expect_same run.go shown.go
 
-start_both '{"rwMode": "overlayfs", "verbose": "warn"}'
+start_both '{"rwMode": "overlayfs"}'
 export ADDRESS=$tmp/containerd.sock NAMESPACE=$namespace IMAGE
 for IMAGE in "$layered" "$plain"; do
   run_client 'TestRunContainer|TestLabels'
