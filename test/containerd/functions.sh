@@ -123,11 +123,13 @@ start_both() {
   done
 }
 
-# image_of MODE KEY: the config of the disk that the snapshot of a container has.
+# block_of KEY: the folder of the image that a container's snapshot has for a disk.
 block_of() {
   local source
-  source=$(snapshots mounts unused "$1" | grep --only-matching "$root/snapshots/[0-9]*/block" | head -n 1)
-  [[ -n $source ]] && printf '%s\n' "$source"
+  source=$(snapshots mounts unused "$1" | awk '/^mount / { for (i = 2; i < NF; ++i) if ($i ~ /^\//) { print $i; exit } }')
+  [[ $source != /dev/* ]] || source=$(obd_mount_admin list --json |
+    jq --raw-output --arg device "$source" '.[] | select(.device == $device).image')
+  dirname "$source"
 }
 
 # --- containers ---
