@@ -11,6 +11,7 @@ mode=$1
 start_both "{\"rwMode\": \"$mode\"}"
 
 # Each file is complete before the next begins; the numbers written so far are in out/NAME.
+# shellcheck disable=SC2016  # for the container's shell
 writer='
   i=0
   until [ -e /out/stop ]; do
