@@ -43,7 +43,7 @@ namespace=obd-bench-$$
 pids=()
 ctr() { command ctr --address "$tmp/containerd.sock" --namespace "$namespace" "$@" </dev/null; }
 cleanup() {
-  local directory device file
+  local directory file name
   for name in $(ctr containers list --quiet); do
     { ctr tasks kill --signal KILL "$name" || true; ctr tasks delete "$name" || true; } >/dev/null 2>&1
     ctr containers delete "$name" >/dev/null 2>&1 || true

@@ -19,7 +19,6 @@ run_container first "$layered" '
 
 # Where ctr says that a snapshot is to be mounted, it is.
 mount_snapshot() {
-  local commands
   mkdir -p "$2"
   snapshots mounts "$tmp/$2" "$1" >mount.sh
   grep --quiet '^mount ' mount.sh || fail "no mount commands for $1: $(<mount.sh)"
@@ -36,8 +35,8 @@ expect_json info.json '.Labels.team == "blue"' '.Labels | has("empty") | not'
 snapshots label first team=
 snapshots info first >info.json
 expect_json info.json '.Labels // {} | has("team") | not'
-snapshots list >list
-grep --extended-regexp --quiet '^first +sha256:[0-9a-f]+ +Active' list || fail "list: $(<list)"
+snapshots list >listed
+grep --extended-regexp --quiet '^first +sha256:[0-9a-f]+ +Active' listed || fail "list: $(<listed)"
 
 # usage grows with what is written, and is about that.
 usage_of() { snapshots usage -b "$1" | awk -v key="$1" '$1 == key { print $2 }'; }
@@ -80,8 +79,8 @@ mount_snapshot seen seen
 [[ $(<seen/etc/changed) == container ]] || fail 'a view does not show what was committed'
 expect_fail 1 'Read-only' touch seen/etc/touched
 umount seen
-snapshots tree >tree
-grep --quiet second tree || fail "tree: $(<tree)"
+snapshots tree >shown
+grep --quiet second shown || fail "tree: $(<shown)"
 snapshots commit committed2 third
 view seen2 committed2
 mount_snapshot seen2 seen2

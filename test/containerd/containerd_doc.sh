@@ -70,4 +70,9 @@ snapshotter_pid=$(<snapshotter.pid)
 grep --quiet '^built$' doc.log || fail 'what was committed is not there'
 grep --quiet '^overlaybd_snapshotter_snapshots' doc.log || fail 'there are no figures'
 remove_everything
+all_are_removed() { [[ -z $(find "$root/snapshots" -mindepth 1) ]]; }
+wait_for 60 all_are_removed
+kill "$snapshotter_pid"
+wait_for 20 is_dead "$snapshotter_pid"
+umount --lazy /etc /run /var/lib
 expect_all_gone 'the commands of docs/containerd.md'

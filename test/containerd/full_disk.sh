@@ -27,7 +27,8 @@ start_container neighbour "$layered" 'until [ -e /out/stop ]; do echo x >>/root/
 run_container quota "$layered" "$fill"
 grep --quiet --line-regexp full out/quota && fail 'a container wrote more than its quota'
 grep --quiet --line-regexp after out/quota || fail 'the container did not go on'
-(($(allocated quota) <= 49)) || fail "the quota of 48 MiB came to $(allocated quota) MiB"
+# Requests that are carried out at the same time may overshoot it a little.
+(($(allocated quota) <= 56)) || fail "the quota of 48 MiB came to $(allocated quota) MiB"
 remove_container quota
 # For one container, by a label.
 run_container more "$layered" "$fill" --snapshotter-label containerd.io/snapshot/disk_quota=200m

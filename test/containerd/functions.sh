@@ -5,6 +5,7 @@
 # shellcheck shell=bash
 
 # shellcheck source=test/e2e/mount_functions.sh
+# shellcheck disable=SC2154  # of e2e/functions.sh
 . "$source_dir/test/e2e/mount_functions.sh"
 OBD_SNAPSHOTTER=$OBD_BUILD_DIR/bin/overlaybd-snapshotter
 requires_command containerd ctr runc umoci skopeo mkfs.ext4
@@ -23,10 +24,9 @@ cleanup_fn end_containers
 # --- images: plain, of two ordinary layers, and the same as an overlaybd image ---
 
 images=$OBD_BUILD_DIR/test/containerd
-plain=localhost/busybox:plain
 # Used by the tests.
 # shellcheck disable=SC2034
-layered=localhost/busybox:layered
+plain=localhost/busybox:plain layered=localhost/busybox:layered
 
 # make_images: once for all tests of a build folder; whoever comes meanwhile waits.
 make_images() {
@@ -123,11 +123,13 @@ start_both() {
   done
 }
 
-# image_of MODE KEY: the config of the disk that the snapshot of a container has.
+# block_of KEY: the folder of the image that a container's snapshot has for a disk.
 block_of() {
   local source
-  source=$(snapshots mounts unused "$1" | grep --only-matching "$root/snapshots/[0-9]*/block" | head -n 1)
-  [[ -n $source ]] && printf '%s\n' "$source"
+  source=$(snapshots mounts unused "$1" | awk '/^mount / { for (i = 2; i < NF; ++i) if ($i ~ /^\//) { print $i; exit } }')
+  [[ $source != /dev/* ]] || source=$(obd_mount_admin list --json |
+    jq --raw-output --arg device "$source" '.[] | select(.device == $device).image')
+  dirname "$source"
 }
 
 # --- containers ---
@@ -235,7 +237,7 @@ end_containers() {
     sleep 0.1
   done
   # Containers that were not started by this test's functions.
-  for pids in $(cat /sys/fs/cgroup/*/"$namespace"/*/cgroup.procs 2>/dev/null | sort --unique); do kill -KILL "$pids"; done
+  cat /sys/fs/cgroup/*/"$namespace"/*/cgroup.procs 2>/dev/null | xargs --no-run-if-empty kill -KILL || true
   rm --recursive --force "/run/containerd/runc/$namespace"
   find /sys/fs/cgroup/*/"$namespace" -depth -type d -exec rmdir {} +
 }

@@ -11,6 +11,7 @@ mode=$1
 start_both "{\"rwMode\": \"$mode\"}"
 
 # Each file is complete before the next begins; the numbers written so far are in out/NAME.
+# shellcheck disable=SC2016  # for the container's shell
 writer='
   i=0
   until [ -e /out/stop ]; do
@@ -84,9 +85,11 @@ base=$(snapshots list | awk '
 churn() {
   local i
   for ((i = 0; ; ++i)); do
+    echo "churn$1.$i" >>"tried.$1"
     snapshots prepare "churn$1.$i" "$base" && echo "prepared churn$1.$i" >>"made.$1"
     snapshots commit "commit$1.$i" "churn$1.$i" && echo "committed commit$1.$i" >>"made.$1"
     [[ -e stop_churn ]] && return
+    sleep 0.1
   done >/dev/null 2>&1
 }
 RANDOM=${OBD_SEED:=$((EPOCHSECONDS % 32768))}
@@ -95,7 +98,7 @@ churn 1 &
 first=$!
 churn 2 &
 second=$!
-for ((i = 0; i < 5; ++i)); do
+for ((i = 0; i < 4; ++i)); do
   sleep "$((RANDOM % 2)).$((RANDOM % 10))"
   kill_snapshotter
   start_snapshotter
@@ -115,5 +118,8 @@ snapshots mounts "$tmp/last" last >mount.sh
 sh -eu mount.sh
 [[ $(<last/etc/changed) == second ]] || fail 'what was committed is not readable'
 umount last
+# A commit that was carried out, but whose answer containerd never got, leaves a name in containerd's own
+# database that it neither lists nor collects.
+while read -r key; do snapshots remove "$key" >/dev/null 2>&1 || true; done < <(tail --quiet --lines 1000 tried.1 tried.2)
 remove_everything
 expect_all_gone 'killing everybody'

@@ -35,7 +35,7 @@ wait_for 60 all ready
 # All at the same time.
 (($(ctr tasks list | grep --count RUNNING) == number)) || fail 'not all containers run at once'
 touch out/go
-wait_for 60 all done
+wait_for 60 all "done"
 for ((i = 0; i < number; ++i)); do
   { wait_for 60 is_stopped "many$i" && remove_container "many$i"; } &
 done

@@ -57,6 +57,7 @@ for name in running ordinary; do
   snapshots prepare "$name.next" "$name.committed" >/dev/null
   expect_look "$name.next" "$name"
 done
+# shellcheck disable=SC2016  # for the container's shell
 run_container again "$layered" '[ "$(cat /etc/changed)" = second ]'
 remove_everything
 expect_all_gone 'a reboot'

@@ -34,6 +34,7 @@ expect_json pushed.json '.layers | all(.annotations["containerd.io/snapshot/over
 ctr images remove --sync "$layered" >/dev/null
 ctr images pull --plain-http --snapshotter overlaybd "$registry/busybox:layered" >pull.log 2>&1
 for mode in overlayfs dir dev; do
+  # shellcheck disable=SC2016  # for the container's shell
   run_container $mode "$registry/busybox:layered" '
     grep " / " /proc/mounts | tail -n 1
     [ "$(cat /etc/changed)" = second ]

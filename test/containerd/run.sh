@@ -23,6 +23,7 @@ expect_root() {
 }
 
 # The images' content, of both layers.
+# shellcheck disable=SC2016  # for the container's shell
 check_content='
 [ "$(cat /etc/first)" = first ]
 [ "$(cat /etc/changed)" = second ]

@@ -64,11 +64,11 @@ ctr containers delete busy
 
 # Figures.
 figures() { /usr/bin/python3 -c "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:$port/figures', timeout=30).read().decode())"; }
-figures >figures
+figures >figures.txt
 for line in 'overlaybd_snapshotter_requests_total\{method="Mounts",code="OK"\} [1-9]' \
   'overlaybd_snapshotter_snapshots\{kind="[Cc]ommitted"\} [1-9]' 'overlaybd_snapshotter_attached_images [0-9]' \
   'overlaybd_snapshotter_request_duration_seconds_count'; do
-  grep --extended-regexp --quiet "^$line" figures || fail "no figure $line in: $(<figures)"
+  grep --extended-regexp --quiet "^$line" figures.txt || fail "no figure $line in: $(<figures.txt)"
 done
 
 # With containers that run, it still ends at once.
