@@ -64,7 +64,7 @@ TEST(Crc32c, Continues) {
 TEST(Crc32cOfZeros, AgreesWithZerosThatAreThere) {
   const std::vector<std::byte> zeros(100'000);
   for (const uint32_t crc : {0u, 1u, 0x12345678u, ~0u}) {
-    for (const size_t count : {0, 1, 2, 3, 16, 255, 4096, 99'999, 100'000}) {
+    for (const size_t count : {0u, 1u, 2u, 3u, 16u, 255u, 4096u, 99'999u, 100'000u}) {
       EXPECT_EQ(crc32c_of_zeros(crc, count), crc32c(crc, std::span(zeros).first(count))) << count;
     }
   }
