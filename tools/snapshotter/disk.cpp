@@ -42,6 +42,10 @@ std::vector<std::string> options_for(const std::string& fstype, bool read_only,
   for (const std::string& option : hint.mount_options) {
     if (std::ranges::find(options, option) == options.end()) options.push_back(option);
   }
+  // A disk says itself what is to happen after an error: a panic of the host, if it likes.
+  if (fstype == "ext2" || fstype == "ext3" || fstype == "ext4") {
+    options.emplace_back("errors=remount-ro");
+  }
   return options;
 }
 
@@ -91,9 +95,7 @@ Result<void> mount_attached(attach::ImageState& state, attach::Attachment& attac
                             const FileSystemHint& hint) {
   OBD_TRY_ASSIGN(const std::string fstype,
                  file_system_of(attachment.image, attachment.device, hint));
-  auto options = options_for(fstype, read_only, hint);
-  // A disk says itself what is to happen after an error: a panic of the host, if it likes.
-  if (fstype == "ext4") options.emplace_back("errors=remount-ro");
+  const auto options = options_for(fstype, read_only, hint);
   // Written down first: whoever dies after the mount leaves nothing unknown behind.
   if (!is_mounted_by_us(attachment, directory)) {
     attachment.mounts.push_back({.directory = directory, .fstype = fstype, .options = options});
