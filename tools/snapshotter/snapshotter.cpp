@@ -499,13 +499,13 @@ Result<void> Snapshotter::finish_commit(const Snapshot& snapshot) {
     OBD_TRY(seal_disk(snapshot));
   } else {
     OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
+    // A blob, too: whoever has unpacked it has left it in the page cache.
+    OBD_TRY(layers_.sync_content(snapshot.id));
     OBD_TRY_ASSIGN(const bool is_blob, brought_blob(snapshot, ancestors));
     if (is_blob) {
       OBD_TRY(layers_.adopt_blob(
           snapshot.id, ancestors.empty() ? std::nullopt : std::optional(ancestors.front().id)));
       shape = Shape::dir;
-    } else {
-      OBD_TRY(layers_.sync_content(snapshot.id));
     }
   }
   Labels extra;
