@@ -81,6 +81,23 @@ Result<Descriptor> lock_root(const std::string& root) {
   return fd;
 }
 
+// What has no row is removed as the remains of a snapshot. With a database that never gave a number
+// out, as when it was lost, or when the root is that of overlaybd's own snapshotter, that would be
+// somebody's data.
+Result<void> refuse_unknown_folders(const Layers& layers, const Store& store) {
+  OBD_TRY_ASSIGN(const auto ids, layers.list());
+  OBD_TRY_ASSIGN(const int64_t last, store.last_id());
+  for (const int64_t id : ids) {
+    if (id <= last) continue;
+    return fail(EINVAL,
+                "{}: the database {}/metadata.sqlite has never had snapshot {}: it was lost, or "
+                "another snapshotter has made the folder. Bring the database back, choose another "
+                "root, or move the folder away",
+                layers.folder(id), layers.root(), id);
+  }
+  return {};
+}
+
 bool is_disk(const Snapshot& snapshot) { return snapshot.shape != Shape::folder; }
 
 // A blob is unpacked into an empty folder: what is below it is of no interest to it.
@@ -138,6 +155,7 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::open(const Config& config) {
   OBD_TRY_ASSIGN(Layers layers, Layers::open(config.root));
   OBD_TRY_ASSIGN(Descriptor lock, lock_root(layers.root()));
   OBD_TRY_ASSIGN(Store store, Store::open(layers.root() + "/metadata.sqlite"));
+  OBD_TRY(refuse_unknown_folders(layers, store));
   std::unique_ptr<Snapshotter> snapshotter(
       new Snapshotter(config, std::move(layers), std::move(store), std::move(lock)));
   OBD_TRY(snapshotter->recover());

@@ -282,6 +282,13 @@ Result<std::optional<std::string>> Store::find_id(int64_t id) const {
   return std::move(found->key);
 }
 
+Result<int64_t> Store::last_id() const {
+  const std::lock_guard guard(*mutex_);
+  Statement statement(*this, "SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'");
+  OBD_TRY_ASSIGN(const bool row, statement.step());
+  return row ? statement.number(0) : 0;
+}
+
 Result<std::vector<Snapshot>> Store::ancestors(const Snapshot& snapshot) const {
   const std::lock_guard guard(*mutex_);
   std::vector<Snapshot> chain;
