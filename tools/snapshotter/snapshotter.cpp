@@ -177,7 +177,7 @@ Result<void> Snapshotter::recover() {
       log_error("{}", done.error().message);
       continue;
     }
-    OBD_TRY(store_.abandon(snapshot.id));
+    abandon(snapshot.id);
   }
   OBD_TRY_ASSIGN(const auto commits, store_.pending_commits());
   for (const PendingCommit& commit : commits) {
@@ -185,7 +185,9 @@ Result<void> Snapshotter::recover() {
              shown(commit.name));
     if (const auto done = finish_commit(commit.snapshot); !done) {
       log_error("snapshot {} stays active: {}", shown(commit.snapshot.key), done.error().message);
-      if (!is_sealed(commit.snapshot)) OBD_TRY(store_.commit_failed(commit.snapshot.id));
+      if (is_sealed(commit.snapshot)) continue;
+      const auto noted = store_.commit_failed(commit.snapshot.id);
+      if (!noted) log_error("{}", noted.error().message);
     }
   }
   return sweep();
@@ -240,6 +242,7 @@ Result<Mounts> Snapshotter::make(Kind kind, const std::string& key, const std::s
   OBD_TRY(check_key("key", key));
   OBD_TRY(check_labels(labels));
   const auto lock = keys_.lock(key);
+  abandon_again();
   if (store_.find(key)) return fail(EEXIST, "snapshot {} already exists", shown(key));
   OBD_TRY_ASSIGN(const Plan plan, this->plan(kind, key, parent, labels));
   OBD_TRY_ASSIGN(const uint64_t quota, asked_quota(labels));
@@ -263,8 +266,28 @@ Result<Mounts> Snapshotter::make(Kind kind, const std::string& key, const std::s
   if (const auto undone = discard(snapshot.id); !undone) {
     log_error("snapshot {} could not be undone: {}", shown(key), undone.error().message);
   }
-  OBD_TRY(store_.abandon(snapshot.id));
+  abandon(snapshot.id);
   return mounts;
+}
+
+// Takes back the row of one that could not be made. Where there is no room for that, on a full
+// disk, a later call does: its key must not be taken, nor its parent have a child, until the next
+// start.
+void Snapshotter::abandon(int64_t id) {
+  if (const auto done = store_.abandon(id); !done) {
+    log_error("{}", done.error().message);
+    const std::lock_guard guard(abandoned_mutex_);
+    abandoned_.push_back(id);
+  }
+}
+
+void Snapshotter::abandon_again() {
+  std::vector<int64_t> ids;
+  {
+    const std::lock_guard guard(abandoned_mutex_);
+    ids.swap(abandoned_);
+  }
+  for (const int64_t id : ids) abandon(id);
 }
 
 Result<Mounts> Snapshotter::build(const Snapshot& snapshot, const Plan& plan) {
@@ -480,7 +503,10 @@ Result<void> Snapshotter::commit(const std::string& name, const std::string& key
   auto done = on_host(finish_commit(snapshot));
   if (done) return {};
   // What is sealed cannot be undone: the next call, or the next start, goes on from there.
-  if (!is_sealed(snapshot)) OBD_TRY(store_.commit_failed(snapshot.id));
+  if (!is_sealed(snapshot)) {
+    const auto noted = store_.commit_failed(snapshot.id);
+    if (!noted) log_error("{}", noted.error().message);
+  }
   return done;
 }
 
@@ -586,6 +612,7 @@ Result<void> Snapshotter::seal_mounted(int64_t id, const DiskRequest& request,
 Result<void> Snapshotter::remove(const std::string& key) {
   OBD_TRY(check_key("key", key));
   const auto lock = keys_.lock(key);
+  abandon_again();
   OBD_TRY_ASSIGN(const Snapshot snapshot, store_.check_removable(key));
   OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
   if (!config_.async_remove) {
