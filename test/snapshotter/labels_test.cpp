@@ -102,6 +102,12 @@ TEST(Labels, OfAFileSystemDoNotReachTheHost) {
   }
 }
 
+TEST(Labels, AndDisksHaveTheSameFileSystems) {
+  for (const char* type : {"ext4", "xfs", "btrfs", "erofs"})
+    EXPECT_TRUE(is_mountable(type)) << type;
+  for (const char* type : {"hfsplus", "ntfs", "proc", ""}) EXPECT_FALSE(is_mountable(type)) << type;
+}
+
 TEST(Labels, TellUnpackingFromRunning) {
   EXPECT_TRUE(is_unpacking("default/1/extract-12-ab sha256:00", {}));
   EXPECT_TRUE(is_unpacking("x", {{label::kSnapshotRef, "sha256:00"}}));

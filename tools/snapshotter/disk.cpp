@@ -12,6 +12,7 @@
 #include "tools/attach/attach.h"
 #include "tools/attach/block_device.h"
 #include "tools/attach/file_system.h"
+#include "tools/snapshotter/labels.h"
 #include "tools/snapshotter/log.h"
 
 namespace obd::snapshotter {
@@ -28,11 +29,17 @@ attach::AttachRequest attach_request(const Config& config, const DiskRequest& re
   return wanted;
 }
 
-Result<std::string> file_system_of(const std::string& image, const std::string& device,
-                                   const FileSystemHint& hint) {
+// Who writes to a disk chooses what is found there, and the host has drivers for file systems that
+// nobody has looked after for long.
+Result<std::string> file_system_of(const Config& config, const std::string& image,
+                                   const std::string& device, const FileSystemHint& hint) {
   if (!hint.type.empty()) return hint.type;
   OBD_TRY_ASSIGN(std::string type, attach::probe_file_system(device));
   if (type.empty()) return fail(EIO, "{}: its disk holds no file system", image);
+  if (!is_mountable(type) && type != config.default_fs_type) {
+    return fail(EOPNOTSUPP, "{}: its disk holds a file system of type {}, which is not mounted",
+                image, type);
+  }
   return type;
 }
 
@@ -90,11 +97,11 @@ Result<void> forget_mount(attach::ImageState& state, attach::Attachment& attachm
   return saved;
 }
 
-Result<void> mount_attached(attach::ImageState& state, attach::Attachment& attachment,
-                            const std::string& directory, bool read_only,
-                            const FileSystemHint& hint) {
+Result<void> mount_attached(const Config& config, attach::ImageState& state,
+                            attach::Attachment& attachment, const std::string& directory,
+                            bool read_only, const FileSystemHint& hint) {
   OBD_TRY_ASSIGN(const std::string fstype,
-                 file_system_of(attachment.image, attachment.device, hint));
+                 file_system_of(config, attachment.image, attachment.device, hint));
   const auto options = options_for(fstype, read_only, hint);
   // Written down first: whoever dies after the mount leaves nothing unknown behind.
   if (!is_mounted_by_us(attachment, directory)) {
@@ -169,7 +176,7 @@ Result<DeviceMount> Disks::attach(const DiskRequest& request, const FileSystemHi
                  attach::ImageState::lock(config_.state_dir, request.image));
   OBD_TRY_ASSIGN(attach::Attached attached, attach_again(state, attach_request(config_, request)));
   attach::Attachment& attachment = attached.attachment;
-  const auto fstype = file_system_of(attachment.image, attachment.device, hint);
+  const auto fstype = file_system_of(config_, attachment.image, attachment.device, hint);
   if (!fstype) return give_up(state, attached, fstype.error());
   if (!std::exchange(attachment.held, true)) {
     if (auto saved = state.save(attachment); !saved) return give_up(state, attached, saved.error());
@@ -192,7 +199,7 @@ Result<void> Disks::mount(const DiskRequest& request, const std::string& directo
                    Error{EBUSY, fmt::format("{}: something else is mounted there", directory)});
   }
   const auto mounted =
-      mount_attached(state, attached->attachment, directory, request.read_only, hint);
+      mount_attached(config_, state, attached->attachment, directory, request.read_only, hint);
   if (!mounted) return give_up(state, *attached, mounted.error());
   return {};
 }

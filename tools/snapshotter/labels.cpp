@@ -159,6 +159,10 @@ Result<FileSystemHint> file_system_hint(const Labels& labels) {
   return hint;
 }
 
+bool is_mountable(std::string_view fstype) {
+  return std::ranges::find(kTypes, fstype, &FileSystemType::name) != kTypes.end();
+}
+
 bool is_unpacking(const std::string& key, const Labels& labels) {
   // Containerd's keys are NAMESPACE/NUMBER/NAME, and the names for unpacking "extract-... ...".
   const size_t slash = key.rfind('/');
