@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <optional>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "core/io/file.h"
@@ -17,6 +19,10 @@
 
 namespace obd::snapshotter {
 namespace {
+
+// Some programs look at a device for a moment.
+constexpr auto kForPassersBy = std::chrono::seconds(3);
+constexpr auto kPause = std::chrono::milliseconds(50);
 
 attach::AttachRequest attach_request(const Config& config, const DiskRequest& request) {
   attach::AttachRequest wanted;
@@ -209,6 +215,26 @@ Result<void> Disks::unmount(const std::string& image, const std::string& directo
   OBD_TRY_ASSIGN(auto attachment, state.load());
   if (!attachment || !is_mounted_by_us(*attachment, directory)) return {};
   return unmount_attached(state, *attachment, directory, Release::keep_content);
+}
+
+Result<void> Disks::refuse_raw_use(const std::string& image) const {
+  OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock(config_.state_dir, image));
+  OBD_TRY_ASSIGN(const auto attachment, state.load());
+  const std::string device =
+      attachment ? attach::find_device(state.paths(), *attachment) : std::string();
+  if (device.empty()) return {};
+  const auto deadline = std::chrono::steady_clock::now() + kForPassersBy;
+  while (true) {
+    // Who has mounted it where this host can see it shares the file system with us.
+    const auto mounts = attach::find_mounts(device);
+    if (mounts && !mounts->empty()) return {};
+    const std::string users = attach::describe_users(device);
+    if (users.empty()) return {};
+    if (std::chrono::steady_clock::now() > deadline) {
+      return fail(EBUSY, "{}, the disk of {}, is in use: {}", device, image, users);
+    }
+    std::this_thread::sleep_for(kPause);
+  }
 }
 
 Result<void> Disks::freeze(const std::string& directory) const {

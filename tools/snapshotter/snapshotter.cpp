@@ -575,6 +575,7 @@ Result<void> Snapshotter::seal_disk(const Snapshot& snapshot) {
   OBD_TRY_ASSIGN(const FileSystemHint hint, hint_for(snapshot));
   OBD_TRY_ASSIGN(const DiskRequest request, disk_request(snapshot));
   OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
+  OBD_TRY(disks_.refuse_raw_use(request.image));
   OBD_TRY(disks_.mount(request, mount_point, hint));
   OBD_TRY_ASSIGN(const bool has_blob, brought_blob(snapshot, ancestors));
   if (has_blob) OBD_TRY(layers_.take_blob(snapshot.id, mount_point));
