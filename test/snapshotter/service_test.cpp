@@ -276,6 +276,14 @@ TEST_F(ServiceTest, ListsWhatFiltersChoose) {
   EXPECT_THAT(names_, IsEmpty());
 }
 
+TEST_F(ServiceTest, ListsWhatDoesNotFitIntoOneMessage) {
+  LabelMap labels;
+  for (int i = 0; i < 500; ++i) labels[fmt::format("{:03}", i)] = std::string(4000, 'x');
+  for (const char* key : {"a", "b", "c"}) EXPECT_OK(prepare(key, "", labels));
+  EXPECT_OK(list({}));
+  EXPECT_THAT(names_, ElementsAre("a", "b", "c"));
+}
+
 TEST_F(ServiceTest, KeepsAllOverARestart) {
   EXPECT_OK(prepare("a", ""));
   EXPECT_OK(commit("a", "base"));
