@@ -87,6 +87,19 @@ mount_snapshot seen2 seen2
 [[ $(<seen2/etc/who) == third && $(<seen2/etc/changed) == container ]] || fail 'the second commit lost something'
 umount seen2
 
+# A virtual machine opens the device, and nothing else is to write to its disk.
+if [[ $mode == dev ]]; then
+  snapshots prepare machine committed >/dev/null
+  snapshots mounts "$tmp/machine" machine >mount.sh
+  grep --quiet 'errors=remount-ro' mount.sh || fail "a disk may stop the host: $(<mount.sh)"
+  device=$(grep --only-matching '/dev/[a-z0-9]*' mount.sh | head -n 1)
+  exec {raw}<>"$device"
+  expect_fail 1 'in use' snapshots commit machine.committed machine
+  exec {raw}>&-
+  snapshots commit machine.committed machine
+  snapshots remove machine.committed
+fi
+
 # What does not exist, and what there is already.
 expect_fail 1 'not found|does not exist' snapshots info nothing
 expect_fail 1 'already exists' snapshots prepare second committed

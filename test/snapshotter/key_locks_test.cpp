@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -34,7 +35,7 @@ TEST(KeyLocks, LetOtherNamesPass) {
 TEST(KeyLocks, TwoInAnyOrderDoNotBlockEachOther) {
   KeyLocks locks;
   std::atomic<int> rounds = 0;
-  const auto work = [&](const char* first, const char* second) {
+  const auto work = [&](const std::string& first, const std::string& second) {
     for (int i = 0; i < 2000; ++i) {
       const auto both = locks.lock_two(first, second);
       ++rounds;
@@ -43,10 +44,11 @@ TEST(KeyLocks, TwoInAnyOrderDoNotBlockEachOther) {
   std::thread one(work, "a", "b");
   std::thread two(work, "b", "a");
   std::thread three(work, "a", "a");
-  one.join();
-  two.join();
-  three.join();
-  EXPECT_EQ(rounds, 6000);
+  // No name stands for another one.
+  const std::string odd = std::string(1, '\0') + "a";
+  std::thread four(work, odd, "a");
+  for (std::thread* thread : {&one, &two, &three, &four}) thread->join();
+  EXPECT_EQ(rounds, 8000);
 }
 
 }  // namespace

@@ -276,20 +276,53 @@ TEST_F(ServiceTest, ListsWhatFiltersChoose) {
   EXPECT_THAT(names_, IsEmpty());
 }
 
+TEST_F(ServiceTest, ListsWhatDoesNotFitIntoOneMessage) {
+  LabelMap labels;
+  for (int i = 0; i < 500; ++i) labels[fmt::format("{:03}", i)] = std::string(4000, 'x');
+  for (const char* key : {"a", "b", "c"}) EXPECT_OK(prepare(key, "", labels));
+  EXPECT_OK(list({}));
+  EXPECT_THAT(names_, ElementsAre("a", "b", "c"));
+}
+
 TEST_F(ServiceTest, KeepsAllOverARestart) {
   EXPECT_OK(prepare("a", ""));
   EXPECT_OK(commit("a", "base"));
   EXPECT_OK(prepare("b", "base", {{"l", "m"}}));
-  // What died in the middle: a folder that has no row.
-  std::filesystem::create_directories(config_.root + "/snapshots/77/fs");
+  // What died in the middle: a folder that has no row any more.
+  EXPECT_OK(prepare("c", ""));
+  const std::string left = fs_of_only_mount();
   stop();
+  {
+    auto store = Store::open(config_.root + "/metadata.sqlite");
+    ASSERT_TRUE(store && store->remove("c"));
+  }
+  ASSERT_TRUE(std::filesystem::exists(left));
   start();
   EXPECT_OK(list({}));
   EXPECT_THAT(names_, ElementsAre("b", "base"));
   EXPECT_OK(stat("b"));
   EXPECT_EQ(info_.labels().at("l"), "m");
-  EXPECT_FALSE(std::filesystem::exists(config_.root + "/snapshots/77"));
+  EXPECT_FALSE(std::filesystem::exists(left));
   EXPECT_OK(mounts("b"));
+}
+
+TEST_F(ServiceTest, DoesNotStartOverAnothersSnapshots) {
+  EXPECT_OK(prepare("a", ""));
+  const std::string kept = fs_of_only_mount() + "/file";
+  std::ofstream(kept) << "content";
+  stop();
+  const std::string database = config_.root + "/metadata.sqlite";
+  std::filesystem::rename(database, database + ".away");
+  for (int i = 0; i < 2; ++i) {
+    const auto refused = Snapshotter::open(config_);
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("/snapshots/1: the database"));
+  }
+  EXPECT_TRUE(std::filesystem::exists(kept));
+  std::filesystem::rename(database + ".away", database);
+  start();
+  EXPECT_OK(mounts("a"));
+  EXPECT_TRUE(std::filesystem::exists(kept));
 }
 
 TEST_F(ServiceTest, FinishesAndUndoesWhatWasInterrupted) {

@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 
 #include <cerrno>
+#include <chrono>
 #include <thread>
 
 #include "test/unit/scratch_folder.h"
@@ -247,6 +248,32 @@ TEST_F(StoreTest, RefusesOtherDatabases) {
             SQLITE_OK);
   sqlite3_close(database);
   EXPECT_EQ(code_of(Store::open(path_)), EINVAL);
+}
+
+TEST_F(StoreTest, WaitsForOtherProgramsThatUseTheDatabase) {
+  sqlite3* other = nullptr;
+  ASSERT_EQ(sqlite3_open(path_.c_str(), &other), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(other, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  std::thread adding([this] { EXPECT_TRUE(add("a", "")); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(sqlite3_exec(other, "ROLLBACK", nullptr, nullptr, nullptr), SQLITE_OK);
+  adding.join();
+  sqlite3_close(other);
+  EXPECT_THAT(keys(), ElementsAre("a"));
+}
+
+TEST_F(StoreTest, KeepsTheNameOfACommitThatHasBegun) {
+  ASSERT_TRUE(add("a", ""));
+  ASSERT_TRUE(store_->commit_begins("a", "base", {}));
+  EXPECT_EQ(code_of(add("base", "")), EEXIST);
+}
+
+TEST_F(StoreTest, KnowsTheLastNumberThatItGave) {
+  EXPECT_EQ(*store_->last_id(), 0);
+  ASSERT_TRUE(add("a", "") && add("b", ""));
+  ASSERT_TRUE(store_->remove("b"));
+  reopen();
+  EXPECT_EQ(*store_->last_id(), 2);
 }
 
 TEST_F(StoreTest, ServesManyThreads) {

@@ -6,12 +6,16 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
+#include <vector>
 
 #include "core/io/descriptor.h"
 #include "tools/obd/program.h"
 
 namespace obd::snapshotter {
 namespace {
+
+constexpr size_t kMaxMountOptions = 4095;  // mount(2)
 
 Result<Descriptor> open_folder(const std::string& path) {
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -23,9 +27,18 @@ Result<Descriptor> open_folder(const std::string& path) {
 // descriptor, whatever this process dies of.
 Result<Descriptor> open_overlay(const std::vector<std::string>& folders,
                                 const std::string& scratch) {
+  // By descriptors, whose names are short: the kernel cuts off what does not fit into a page, and
+  // would take what is left of the last path for the lowest folder.
   std::string options = "lowerdir=";
+  std::vector<Descriptor> opened;
   for (const std::string& folder : folders) {
-    options += (&folder == &folders.front() ? "" : ":") + folder;
+    OBD_TRY_ASSIGN(Descriptor fd, open_folder(folder));
+    options += fmt::format("{}/proc/self/fd/{}", opened.empty() ? "" : ":", fd.get());
+    opened.push_back(std::move(fd));
+  }
+  if (options.size() >= kMaxMountOptions) {
+    return fail(EOPNOTSUPP, "{} folders are too many to be mounted over each other",
+                folders.size());
   }
   ::umount2(scratch.c_str(), MNT_DETACH);  // of one that was killed in here
   if (::mkdir(scratch.c_str(), 0700) != 0 && errno != EEXIST) {

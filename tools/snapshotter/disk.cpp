@@ -4,18 +4,25 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <optional>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "core/io/file.h"
 #include "tools/attach/attach.h"
 #include "tools/attach/block_device.h"
 #include "tools/attach/file_system.h"
+#include "tools/snapshotter/labels.h"
 #include "tools/snapshotter/log.h"
 
 namespace obd::snapshotter {
 namespace {
+
+// Some programs look at a device for a moment.
+constexpr auto kForPassersBy = std::chrono::seconds(3);
+constexpr auto kPause = std::chrono::milliseconds(50);
 
 attach::AttachRequest attach_request(const Config& config, const DiskRequest& request) {
   attach::AttachRequest wanted;
@@ -28,11 +35,17 @@ attach::AttachRequest attach_request(const Config& config, const DiskRequest& re
   return wanted;
 }
 
-Result<std::string> file_system_of(const std::string& image, const std::string& device,
-                                   const FileSystemHint& hint) {
+// Who writes to a disk chooses what is found there, and the host has drivers for file systems that
+// nobody has looked after for long.
+Result<std::string> file_system_of(const Config& config, const std::string& image,
+                                   const std::string& device, const FileSystemHint& hint) {
   if (!hint.type.empty()) return hint.type;
   OBD_TRY_ASSIGN(std::string type, attach::probe_file_system(device));
   if (type.empty()) return fail(EIO, "{}: its disk holds no file system", image);
+  if (!is_mountable(type) && type != config.default_fs_type) {
+    return fail(EOPNOTSUPP, "{}: its disk holds a file system of type {}, which is not mounted",
+                image, type);
+  }
   return type;
 }
 
@@ -41,6 +54,10 @@ std::vector<std::string> options_for(const std::string& fstype, bool read_only,
   auto options = attach::default_options(fstype, read_only);
   for (const std::string& option : hint.mount_options) {
     if (std::ranges::find(options, option) == options.end()) options.push_back(option);
+  }
+  // A disk says itself what is to happen after an error: a panic of the host, if it likes.
+  if (fstype == "ext2" || fstype == "ext3" || fstype == "ext4") {
+    options.emplace_back("errors=remount-ro");
   }
   return options;
 }
@@ -86,14 +103,12 @@ Result<void> forget_mount(attach::ImageState& state, attach::Attachment& attachm
   return saved;
 }
 
-Result<void> mount_attached(attach::ImageState& state, attach::Attachment& attachment,
-                            const std::string& directory, bool read_only,
-                            const FileSystemHint& hint) {
+Result<void> mount_attached(const Config& config, attach::ImageState& state,
+                            attach::Attachment& attachment, const std::string& directory,
+                            bool read_only, const FileSystemHint& hint) {
   OBD_TRY_ASSIGN(const std::string fstype,
-                 file_system_of(attachment.image, attachment.device, hint));
-  auto options = options_for(fstype, read_only, hint);
-  // A disk says itself what is to happen after an error: a panic of the host, if it likes.
-  if (fstype == "ext4") options.emplace_back("errors=remount-ro");
+                 file_system_of(config, attachment.image, attachment.device, hint));
+  const auto options = options_for(fstype, read_only, hint);
   // Written down first: whoever dies after the mount leaves nothing unknown behind.
   if (!is_mounted_by_us(attachment, directory)) {
     attachment.mounts.push_back({.directory = directory, .fstype = fstype, .options = options});
@@ -167,7 +182,7 @@ Result<DeviceMount> Disks::attach(const DiskRequest& request, const FileSystemHi
                  attach::ImageState::lock(config_.state_dir, request.image));
   OBD_TRY_ASSIGN(attach::Attached attached, attach_again(state, attach_request(config_, request)));
   attach::Attachment& attachment = attached.attachment;
-  const auto fstype = file_system_of(attachment.image, attachment.device, hint);
+  const auto fstype = file_system_of(config_, attachment.image, attachment.device, hint);
   if (!fstype) return give_up(state, attached, fstype.error());
   if (!std::exchange(attachment.held, true)) {
     if (auto saved = state.save(attachment); !saved) return give_up(state, attached, saved.error());
@@ -190,7 +205,7 @@ Result<void> Disks::mount(const DiskRequest& request, const std::string& directo
                    Error{EBUSY, fmt::format("{}: something else is mounted there", directory)});
   }
   const auto mounted =
-      mount_attached(state, attached->attachment, directory, request.read_only, hint);
+      mount_attached(config_, state, attached->attachment, directory, request.read_only, hint);
   if (!mounted) return give_up(state, *attached, mounted.error());
   return {};
 }
@@ -200,6 +215,26 @@ Result<void> Disks::unmount(const std::string& image, const std::string& directo
   OBD_TRY_ASSIGN(auto attachment, state.load());
   if (!attachment || !is_mounted_by_us(*attachment, directory)) return {};
   return unmount_attached(state, *attachment, directory, Release::keep_content);
+}
+
+Result<void> Disks::refuse_raw_use(const std::string& image) const {
+  OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock(config_.state_dir, image));
+  OBD_TRY_ASSIGN(const auto attachment, state.load());
+  const std::string device =
+      attachment ? attach::find_device(state.paths(), *attachment) : std::string();
+  if (device.empty()) return {};
+  const auto deadline = std::chrono::steady_clock::now() + kForPassersBy;
+  while (true) {
+    // Who has mounted it where this host can see it shares the file system with us.
+    const auto mounts = attach::find_mounts(device);
+    if (mounts && !mounts->empty()) return {};
+    const std::string users = attach::describe_users(device);
+    if (users.empty()) return {};
+    if (std::chrono::steady_clock::now() > deadline) {
+      return fail(EBUSY, "{}, the disk of {}, is in use: {}", device, image, users);
+    }
+    std::this_thread::sleep_for(kPause);
+  }
 }
 
 Result<void> Disks::freeze(const std::string& directory) const {

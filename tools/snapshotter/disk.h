@@ -58,6 +58,10 @@ class Disks {
   // Unmounts what mount() has mounted, and leaves the device.
   Result<void> unmount(const std::string& image, const std::string& directory) const;
 
+  // EBUSY when somebody works on the disk without having mounted it, as a virtual machine does:
+  // mounting it here, too, would change it under his hands.
+  [[nodiscard]] Result<void> refuse_raw_use(const std::string& image) const;
+
   // From now on nobody writes to a disk that is mounted on the directory, whoever else has mounted
   // it; all that was written has reached the device. EBUSY when a file is open for writing.
   Result<void> freeze(const std::string& directory) const;

@@ -38,20 +38,22 @@ class KeyLocks {
     }
 
    private:
-    KeyLocks* owner_;
+    friend class KeyLocks;
+    Lock() = default;  // of nothing
+
+    KeyLocks* owner_ = nullptr;
     std::string name_;
   };
 
   // Waits until nobody else holds it.
   Lock lock(std::string name) { return {*this, std::move(name)}; }
 
-  // Both, in an order that two callers cannot block each other by.
+  // Both, in an order that two callers cannot block each other by. One name twice is one lock.
   std::pair<Lock, Lock> lock_two(std::string a, std::string b) {
     if (b < a) std::swap(a, b);
     Lock first(*this, a);
-    // One name twice is one lock, and another that nobody wants.
-    Lock second(*this, a == b ? std::string(1, '\0') + b : b);
-    return {std::move(first), std::move(second)};
+    if (a == b) return {std::move(first), Lock()};
+    return {std::move(first), Lock(*this, std::move(b))};
   }
 
  private:

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/base/result.h"
 #include "tools/snapshotter/config.h"
@@ -38,6 +39,9 @@ Result<uint64_t> asked_size(const Labels& labels);   // bytes; 0: not said
 Result<uint64_t> asked_quota(const Labels& labels);  // bytes; 0: not said
 // TYPE;MOUNT OPTIONS;MKFS OPTIONS. Mount options have commas between them, mkfs options spaces.
 Result<FileSystemHint> file_system_hint(const Labels& labels);
+
+// Whether a file system of this type is mounted when it is found on a disk, or a label names it.
+bool is_mountable(std::string_view fstype);
 
 // Whether a snapshot is made to unpack a layer of an image, and for no container.
 bool is_unpacking(const std::string& key, const Labels& labels);

@@ -319,7 +319,9 @@ Result<Usage> Layers::usage(int64_t id) const {
   if (::lstat(folder(id).c_str(), &top) != 0) return fail_errno(errno, "{}", folder(id));
   const auto add = [&](const stdfs::path& path, struct stat& info) {
     if (::lstat(path.c_str(), &info) != 0) return false;  // gone meanwhile
-    if (!seen.emplace(info.st_dev, info.st_ino).second) return true;
+    // Only what has several names can come again: a container may have millions of files.
+    const bool may_come_again = !S_ISDIR(info.st_mode) && info.st_nlink > 1;
+    if (may_come_again && !seen.emplace(info.st_dev, info.st_ino).second) return true;
     usage.size += static_cast<uint64_t>(info.st_blocks) * kBlockOfStat;
     ++usage.inodes;
     return true;

@@ -76,6 +76,16 @@ Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const Exporter& expo
                                                             std::function<std::string()> text) {
   auto server = std::make_unique<Server>();
   server->http.new_task_queue = [] { return new httplib::ThreadPool(2); };
+  // Before a body is read, which httplib would keep in memory however long it is.
+  server->http.set_pre_routing_handler(
+      [](const httplib::Request& request, httplib::Response& response) {
+        if (request.method == "GET" || request.method == "HEAD") {
+          return httplib::Server::HandlerResponse::Unhandled;
+        }
+        response.status = 405;
+        response.set_header("Connection", "close");
+        return httplib::Server::HandlerResponse::Handled;
+      });
   // A path, where httplib takes a regular expression.
   server->http.Get(".*", [path = exporter.uri_prefix, text = std::move(text)](
                              const httplib::Request& request, httplib::Response& response) {

@@ -27,6 +27,9 @@ using grpc::StatusCode;
 
 // A sentence travels in a header, of which clients accept some kilobytes.
 constexpr size_t kMaxSentence = 1500;
+// Clients refuse messages of more than some megabytes, and an image's manifest may have as many
+// labels as it likes.
+constexpr size_t kMaxListed = size_t{1} << 20;
 constexpr int64_t kNanoseconds = 1'000'000'000;
 
 StatusCode code_of(const Error& error) {
@@ -179,7 +182,14 @@ class Calls final : public wire::Snapshots::Service {
                                [&](const std::vector<Snapshot>& snapshots) {
                                  wire::ListSnapshotsResponse response;
                                  for (const Snapshot& snapshot : snapshots) {
-                                   put_info(snapshot, *response.add_info());
+                                   wire::Info info;
+                                   put_info(snapshot, info);
+                                   if (response.info_size() > 0 &&
+                                       response.ByteSizeLong() + info.ByteSizeLong() > kMaxListed) {
+                                     if (!writer->Write(response)) return false;
+                                     response.Clear();
+                                   }
+                                   *response.add_info() = std::move(info);
                                  }
                                  return writer->Write(response);
                                });

@@ -81,6 +81,23 @@ Result<Descriptor> lock_root(const std::string& root) {
   return fd;
 }
 
+// What has no row is removed as the remains of a snapshot. With a database that never gave a number
+// out, as when it was lost, or when the root is that of overlaybd's own snapshotter, that would be
+// somebody's data.
+Result<void> refuse_unknown_folders(const Layers& layers, const Store& store) {
+  OBD_TRY_ASSIGN(const auto ids, layers.list());
+  OBD_TRY_ASSIGN(const int64_t last, store.last_id());
+  for (const int64_t id : ids) {
+    if (id <= last) continue;
+    return fail(EINVAL,
+                "{}: the database {}/metadata.sqlite has never had snapshot {}: it was lost, or "
+                "another snapshotter has made the folder. Bring the database back, choose another "
+                "root, or move the folder away",
+                layers.folder(id), layers.root(), id);
+  }
+  return {};
+}
+
 bool is_disk(const Snapshot& snapshot) { return snapshot.shape != Shape::folder; }
 
 // A blob is unpacked into an empty folder: what is below it is of no interest to it.
@@ -138,6 +155,7 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::open(const Config& config) {
   OBD_TRY_ASSIGN(Layers layers, Layers::open(config.root));
   OBD_TRY_ASSIGN(Descriptor lock, lock_root(layers.root()));
   OBD_TRY_ASSIGN(Store store, Store::open(layers.root() + "/metadata.sqlite"));
+  OBD_TRY(refuse_unknown_folders(layers, store));
   std::unique_ptr<Snapshotter> snapshotter(
       new Snapshotter(config, std::move(layers), std::move(store), std::move(lock)));
   OBD_TRY(snapshotter->recover());
@@ -159,7 +177,7 @@ Result<void> Snapshotter::recover() {
       log_error("{}", done.error().message);
       continue;
     }
-    OBD_TRY(store_.abandon(snapshot.id));
+    abandon(snapshot.id);
   }
   OBD_TRY_ASSIGN(const auto commits, store_.pending_commits());
   for (const PendingCommit& commit : commits) {
@@ -167,7 +185,9 @@ Result<void> Snapshotter::recover() {
              shown(commit.name));
     if (const auto done = finish_commit(commit.snapshot); !done) {
       log_error("snapshot {} stays active: {}", shown(commit.snapshot.key), done.error().message);
-      if (!is_sealed(commit.snapshot)) OBD_TRY(store_.commit_failed(commit.snapshot.id));
+      if (is_sealed(commit.snapshot)) continue;
+      const auto noted = store_.commit_failed(commit.snapshot.id);
+      if (!noted) log_error("{}", noted.error().message);
     }
   }
   return sweep();
@@ -222,6 +242,7 @@ Result<Mounts> Snapshotter::make(Kind kind, const std::string& key, const std::s
   OBD_TRY(check_key("key", key));
   OBD_TRY(check_labels(labels));
   const auto lock = keys_.lock(key);
+  abandon_again();
   if (store_.find(key)) return fail(EEXIST, "snapshot {} already exists", shown(key));
   OBD_TRY_ASSIGN(const Plan plan, this->plan(kind, key, parent, labels));
   OBD_TRY_ASSIGN(const uint64_t quota, asked_quota(labels));
@@ -245,8 +266,28 @@ Result<Mounts> Snapshotter::make(Kind kind, const std::string& key, const std::s
   if (const auto undone = discard(snapshot.id); !undone) {
     log_error("snapshot {} could not be undone: {}", shown(key), undone.error().message);
   }
-  OBD_TRY(store_.abandon(snapshot.id));
+  abandon(snapshot.id);
   return mounts;
+}
+
+// Takes back the row of one that could not be made. Where there is no room for that, on a full
+// disk, a later call does: its key must not be taken, nor its parent have a child, until the next
+// start.
+void Snapshotter::abandon(int64_t id) {
+  if (const auto done = store_.abandon(id); !done) {
+    log_error("{}", done.error().message);
+    const std::lock_guard guard(abandoned_mutex_);
+    abandoned_.push_back(id);
+  }
+}
+
+void Snapshotter::abandon_again() {
+  std::vector<int64_t> ids;
+  {
+    const std::lock_guard guard(abandoned_mutex_);
+    ids.swap(abandoned_);
+  }
+  for (const int64_t id : ids) abandon(id);
 }
 
 Result<Mounts> Snapshotter::build(const Snapshot& snapshot, const Plan& plan) {
@@ -462,7 +503,10 @@ Result<void> Snapshotter::commit(const std::string& name, const std::string& key
   auto done = on_host(finish_commit(snapshot));
   if (done) return {};
   // What is sealed cannot be undone: the next call, or the next start, goes on from there.
-  if (!is_sealed(snapshot)) OBD_TRY(store_.commit_failed(snapshot.id));
+  if (!is_sealed(snapshot)) {
+    const auto noted = store_.commit_failed(snapshot.id);
+    if (!noted) log_error("{}", noted.error().message);
+  }
   return done;
 }
 
@@ -499,13 +543,13 @@ Result<void> Snapshotter::finish_commit(const Snapshot& snapshot) {
     OBD_TRY(seal_disk(snapshot));
   } else {
     OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
+    // A blob, too: whoever has unpacked it has left it in the page cache.
+    OBD_TRY(layers_.sync_content(snapshot.id));
     OBD_TRY_ASSIGN(const bool is_blob, brought_blob(snapshot, ancestors));
     if (is_blob) {
       OBD_TRY(layers_.adopt_blob(
           snapshot.id, ancestors.empty() ? std::nullopt : std::optional(ancestors.front().id)));
       shape = Shape::dir;
-    } else {
-      OBD_TRY(layers_.sync_content(snapshot.id));
     }
   }
   Labels extra;
@@ -531,6 +575,7 @@ Result<void> Snapshotter::seal_disk(const Snapshot& snapshot) {
   OBD_TRY_ASSIGN(const FileSystemHint hint, hint_for(snapshot));
   OBD_TRY_ASSIGN(const DiskRequest request, disk_request(snapshot));
   OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
+  OBD_TRY(disks_.refuse_raw_use(request.image));
   OBD_TRY(disks_.mount(request, mount_point, hint));
   OBD_TRY_ASSIGN(const bool has_blob, brought_blob(snapshot, ancestors));
   if (has_blob) OBD_TRY(layers_.take_blob(snapshot.id, mount_point));
@@ -568,6 +613,7 @@ Result<void> Snapshotter::seal_mounted(int64_t id, const DiskRequest& request,
 Result<void> Snapshotter::remove(const std::string& key) {
   OBD_TRY(check_key("key", key));
   const auto lock = keys_.lock(key);
+  abandon_again();
   OBD_TRY_ASSIGN(const Snapshot snapshot, store_.check_removable(key));
   OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
   if (!config_.async_remove) {

@@ -104,6 +104,8 @@ class Snapshotter {
 
   Result<void> release_unless_used(const Snapshot& snapshot, Release content);
   Result<void> discard(int64_t id);
+  void abandon(int64_t id);
+  void abandon_again();
   void release_shared_disk(const std::vector<Snapshot>& ancestors);
 
   Result<void> recover();
@@ -116,6 +118,8 @@ class Snapshotter {
   const Disks disks_;
   const Descriptor lock_;  // on ROOT/lock
   const bool overlay_has_index_;
+  std::mutex abandoned_mutex_;
+  std::vector<int64_t> abandoned_;  // rows that store_.abandon() could not take back yet
   KeyLocks keys_;
   KeyLocks images_;  // held while a disk is attached or released, by the snapshot's number
 };

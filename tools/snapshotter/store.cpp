@@ -16,6 +16,7 @@ namespace obd::snapshotter {
 namespace {
 
 constexpr int64_t kSchemaVersion = 1;
+constexpr int kBusyTimeout = 10'000;            // milliseconds
 constexpr int32_t kApplicationId = 0x6F626473;  // "obds"
 
 // `seen` is 0 until the snapshot is whole. `commit_to` is the name that a commit that has begun
@@ -172,6 +173,8 @@ Result<Store> Store::open(const std::string& path) {
     return fail(EIO, "{}: cannot be opened: {}", path,
                 database == nullptr ? "out of memory" : sqlite3_errmsg(database));
   }
+  // Somebody looks at it with another program, or backs it up.
+  sqlite3_busy_timeout(database, kBusyTimeout);
   OBD_TRY(store.prepare_database(path));
   return store;
 }
@@ -282,6 +285,13 @@ Result<std::optional<std::string>> Store::find_id(int64_t id) const {
   return std::move(found->key);
 }
 
+Result<int64_t> Store::last_id() const {
+  const std::lock_guard guard(*mutex_);
+  Statement statement(*this, "SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'");
+  OBD_TRY_ASSIGN(const bool row, statement.step());
+  return row ? statement.number(0) : 0;
+}
+
 Result<std::vector<Snapshot>> Store::ancestors(const Snapshot& snapshot) const {
   const std::lock_guard guard(*mutex_);
   std::vector<Snapshot> chain;
@@ -378,7 +388,8 @@ Result<Snapshot> Store::begin(const NewSnapshot& snapshot) {
     }
     parent = found->id;
   }
-  OBD_TRY_ASSIGN(const auto taken, find_one("WHERE s.key = ?", {snapshot.key}, {}));
+  OBD_TRY_ASSIGN(const auto taken, find_one("WHERE (s.key = ? OR s.commit_to = ?)",
+                                            {snapshot.key, snapshot.key}, {}));
   if (taken) return fail(EEXIST, "snapshot {} already exists", shown(snapshot.key));
   const int64_t time = now();
   {

@@ -92,6 +92,8 @@ class Store {
   Result<Snapshot> find(const std::string& key) const;
   // Whether there is any row, seen or not, and of which key.
   Result<std::optional<std::string>> find_id(int64_t id) const;
+  // The highest number that was ever given; 0: none was. No number is given twice.
+  Result<int64_t> last_id() const;
   // The snapshot's ancestors, the nearest first.
   Result<std::vector<Snapshot>> ancestors(const Snapshot& snapshot) const;
   // All that are seen, in order of their keys: those after `after`, at most `limit`.
