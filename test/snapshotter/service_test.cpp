@@ -325,7 +325,7 @@ TEST_F(ServiceTest, DoesNotStartOverAnothersSnapshots) {
   EXPECT_TRUE(std::filesystem::exists(kept));
 }
 
-TEST_F(ServiceTest, FinishesAndUndoesWhatWasInterrupted) {
+TEST_F(ServiceTest, UndoesWhatWasInterrupted) {
   EXPECT_OK(prepare("a", ""));
   stop();
   {
@@ -336,9 +336,11 @@ TEST_F(ServiceTest, FinishesAndUndoesWhatWasInterrupted) {
   }
   start();
   EXPECT_OK(list({}));
-  EXPECT_THAT(names_, ElementsAre("base"));
-  EXPECT_OK(stat("base"));
-  EXPECT_EQ(info_.labels().at("x"), "y");
+  EXPECT_THAT(names_, ElementsAre("a"));
+  EXPECT_OK(stat("a"));
+  EXPECT_EQ(info_.kind(), wire::ACTIVE);
+  EXPECT_FALSE(info_.labels().contains("x"));
+  EXPECT_OK(commit("a", "base"));
   EXPECT_OK(prepare("half", "base"));
 }
 

@@ -181,13 +181,22 @@ Result<void> Snapshotter::recover() {
   }
   OBD_TRY_ASSIGN(const auto commits, store_.pending_commits());
   for (const PendingCommit& commit : commits) {
-    log_info("snapshot {} was being committed: it is finished as {}", shown(commit.snapshot.key),
-             shown(commit.name));
-    if (const auto done = finish_commit(commit.snapshot); !done) {
-      log_error("snapshot {} stays active: {}", shown(commit.snapshot.key), done.error().message);
-      if (is_sealed(commit.snapshot)) continue;
-      const auto noted = store_.commit_failed(commit.snapshot.id);
+    const Snapshot& snapshot = commit.snapshot;
+    // Its caller has not been told of a success, and containerd goes on with the active one: what
+    // has been renamed without its knowing is garbage to it. Only what is sealed has no way back.
+    if (!is_sealed(snapshot)) {
+      log_info("snapshot {} was being committed: it stays active", shown(snapshot.key));
+      // Frozen, perhaps, for a layer that was to be made by a copy.
+      const auto thawed = disks_.thaw(layers_.mount_point(snapshot.id));
+      if (!thawed) log_debug("{}", thawed.error().message);
+      const auto noted = store_.commit_failed(snapshot.id);
       if (!noted) log_error("{}", noted.error().message);
+      continue;
+    }
+    log_info("snapshot {} was being committed: it is finished as {}", shown(snapshot.key),
+             shown(commit.name));
+    if (const auto done = finish_commit(snapshot); !done) {
+      log_error("snapshot {} stays active: {}", shown(snapshot.key), done.error().message);
     }
   }
   return sweep();

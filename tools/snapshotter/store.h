@@ -5,7 +5,7 @@
 //   begin()   a row that only its maker sees: it keeps the key, and its parent cannot be removed
 //   finish()  from now on everybody sees it
 //   commit_begins(), commit()   what it will be called is written down before anything is sealed,
-//             so that a commit that was cut short is finished at the next start
+//             so that a commit that was cut short after that is finished at the next start
 //   remove()  the row goes first, its folder later: a folder without a row belongs to nobody
 //
 // Every change is one transaction, on stable storage when the call returns.
