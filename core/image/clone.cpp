@@ -64,8 +64,11 @@ Result<Source> open_source(FileSystem& fs, const std::string& path) {
     options.lowers_size = image->size();
     source.top_uuid = layers.back().uuid;
   }
-  OBD_TRY_ASSIGN(source.upper,
-                 WritableLayer::open(fs, config.upper->data, config.upper->index, options));
+  auto upper = WritableLayer::open(fs, config.upper->data, config.upper->index, options);
+  if (!upper) {
+    return std::unexpected(explain_missing_file(fs, config, std::move(upper).error()));
+  }
+  source.upper = std::move(*upper);
   OBD_TRY(refuse_changed_config(fs, config));
   OBD_TRY(Image::open(fs, config, {.access = Access::read_only, .force_share = true}));
   return source;

@@ -293,6 +293,13 @@ Result<void> refuse_changed_config(FileSystem& fs, const ImageConfig& seen) {
   return fail(EBUSY, "{}: its layers have changed meanwhile; it was left as it is now", seen.path);
 }
 
+Error explain_missing_file(FileSystem& fs, const ImageConfig& seen, Error error) {
+  if (error.code != ENOENT) return error;
+  auto unchanged = refuse_changed_config(fs, seen);
+  if (unchanged || unchanged.error().code != EBUSY) return error;
+  return std::move(unchanged).error();
+}
+
 // The lock is on the file that will be replaced. Who comes second either does not get it, or has
 // locked a file that is the config no longer.
 Result<ConfigLock> ConfigLock::take(FileSystem& fs, const ImageConfig& seen) {

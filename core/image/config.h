@@ -63,6 +63,9 @@ Result<std::string> name_in_config(FileSystem& fs, const std::string& file,
 
 // The comparison alone, for who has just locked the upper and wants to know what it holds.
 Result<void> refuse_changed_config(FileSystem& fs, const ImageConfig& seen);
+// Why the files that `seen` names do not open: the error, or, if one is missing because another
+// command has changed the config since, that.
+Error explain_missing_file(FileSystem& fs, const ImageConfig& seen, Error error);
 
 // Lowers of an image, counted from 0, the bottom; both ends are included.
 struct LowerRange {

@@ -73,7 +73,9 @@ Result<std::unique_ptr<Image>> Image::open(FileSystem& fs, const std::string& co
   }
   const std::string result_file = report ? config->result_file : "";
   if (!result_file.empty()) OBD_TRY(refuse_own_file(fs, result_file, *config));
-  return report_result(fs, result_file, open(fs, *config, options));
+  auto image = open(fs, *config, options);
+  if (!image) image = std::unexpected(explain_missing_file(fs, *config, std::move(image).error()));
+  return report_result(fs, result_file, std::move(image));
 }
 
 Result<std::unique_ptr<Image>> Image::open(FileSystem& fs, const ImageConfig& config,

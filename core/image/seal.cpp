@@ -61,14 +61,17 @@ Result<std::vector<std::string>> seal_image(FileSystem& fs, const std::string& c
     // The whole image, so that nothing is sealed onto lowers that do not open.
     OpenOptions look;
     look.access = Access::read_only;
-    OBD_TRY_ASSIGN(const auto image, Image::open(fs, config, look));
-    size = image->size();
+    const auto image = Image::open(fs, config, look);
+    if (!image) return std::unexpected(explain_missing_file(fs, config, image.error()));
+    size = (*image)->size();
   }
   WritableLayer::Options options;
   options.lowers_size = size;
-  OBD_TRY_ASSIGN(const auto upper,
-                 WritableLayer::open(fs, config.upper->data, config.upper->index, options));
-  return seal_upper(fs, config, *upper, std::nullopt);
+  auto upper = WritableLayer::open(fs, config.upper->data, config.upper->index, options);
+  if (!upper) {
+    return std::unexpected(explain_missing_file(fs, config, std::move(upper).error()));
+  }
+  return seal_upper(fs, config, **upper, std::nullopt);
 }
 
 }  // namespace obd

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Every completed request survives the server's death, time and again: kill.sh append|sparse
 # Environment: OBD_KILLS (15), how often the server is killed; OBD_SEED repeats the requests.
+# shellcheck disable=SC2034
+time_limit=$((200 + 2 * ${OBD_KILLS:-15}))
 . "$(dirname "$0")/functions.sh"
 type=$1
 seed=${OBD_SEED:-$((RANDOM * 100 + 1))}

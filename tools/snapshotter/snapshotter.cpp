@@ -626,7 +626,12 @@ Result<void> Snapshotter::remove(const std::string& key) {
   OBD_TRY_ASSIGN(const Snapshot snapshot, store_.check_removable(key));
   OBD_TRY_ASSIGN(const auto ancestors, store_.ancestors(snapshot));
   if (!config_.async_remove) {
-    OBD_TRY(on_host(release_unless_used(snapshot, Release::discard_content)));
+    auto released = release_unless_used(snapshot, Release::discard_content);
+    if (!released) {
+      // Containerd's garbage collection goes on with others after EBUSY only, and comes again.
+      released.error().code = EBUSY;
+      return released;
+    }
   }
   OBD_TRY(store_.remove(key));
   if (snapshot.kind != Kind::committed && config_.auto_remove_dev) release_shared_disk(ancestors);
