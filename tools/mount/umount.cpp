@@ -156,8 +156,17 @@ Result<void> refuse_foreign_mounts(const attach::ImageState& state,
   return {};
 }
 
+// What there is of an image of which nothing is known; empty when nothing is, or when another call
+// attaches or detaches it, which is waited for.
+Result<std::string> traces_without_state(const std::string& state_dir, const std::string& id) {
+  if (id.empty() || attach::find_traces(state_dir, id).empty()) return std::string();
+  OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock_id(state_dir, id));
+  OBD_TRY_ASSIGN(const auto attachment, state.load());
+  return attachment ? std::string() : attach::find_traces(state_dir, id);
+}
+
 // Nothing is known of the target: that is told, and is what the caller wants, unless there is
-// something all the same.
+// something all the same. No image is locked.
 Result<int> say_not_attached(const Target& target, const std::string& state_dir) {
   constexpr const char* kWhatToDo =
       "if its folder there was removed, unmount the disk, detach the device and kill the processes";
@@ -171,7 +180,7 @@ Result<int> say_not_attached(const Target& target, const std::string& state_dir)
   for (const std::string& id :
        {attach::image_id(target.config), attach::image_id(target.path),
         target.device != 0 ? attach::attached_image_id(target.device) : std::string()}) {
-    const std::string traces = id.empty() ? "" : attach::find_traces(state_dir, id);
+    OBD_TRY_ASSIGN(const std::string traces, traces_without_state(state_dir, id));
     if (traces.empty()) continue;
     return fail(EEXIST, "{}: {} tells nothing of it, but there is {}; {}", target.word, state_dir,
                 traces, kWhatToDo);
@@ -185,12 +194,17 @@ Result<int> run_umount(const UmountOptions& options) {
   OBD_TRY_ASSIGN(Target target, look_up(options.target));
   OBD_TRY_ASSIGN(const auto id, find_id(options.state_dir, target));
   if (!id) return say_not_attached(target, options.state_dir);
-  OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock_id(options.state_dir, *id));
+  std::optional<attach::ImageState> locked;
+  OBD_TRY_ASSIGN(locked, attach::ImageState::lock_id(options.state_dir, *id));
+  attach::ImageState& state = *locked;
   OBD_TRY_ASSIGN(auto attachment, state.load());
   // Somebody else may have been faster.
   OBD_TRY_ASSIGN(target, look_up(options.target));
   const Match how = attachment ? match(target, state.paths(), *attachment) : Match::none;
-  if (how == Match::none) return say_not_attached(target, options.state_dir);
+  if (how == Match::none) {
+    locked.reset();
+    return say_not_attached(target, options.state_dir);
+  }
   if (how != Match::image) {
     OBD_TRY(unmount(state, *attachment, target.path, options.force));
     if (!attachment->mounts.empty() || attachment->held) return kExitSuccess;
