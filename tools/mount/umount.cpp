@@ -194,8 +194,9 @@ Result<int> run_umount(const UmountOptions& options) {
   OBD_TRY_ASSIGN(Target target, look_up(options.target));
   OBD_TRY_ASSIGN(const auto id, find_id(options.state_dir, target));
   if (!id) return say_not_attached(target, options.state_dir);
-  std::optional<attach::ImageState> locked;
-  OBD_TRY_ASSIGN(locked, attach::ImageState::lock_id(options.state_dir, *id));
+  auto taken = attach::ImageState::lock_id(options.state_dir, *id);
+  OBD_TRY(taken);
+  std::optional<attach::ImageState> locked(std::move(*taken));
   attach::ImageState& state = *locked;
   OBD_TRY_ASSIGN(auto attachment, state.load());
   // Somebody else may have been faster.
