@@ -195,7 +195,7 @@ Result<int> run_umount(const UmountOptions& options) {
   OBD_TRY_ASSIGN(const auto id, find_id(options.state_dir, target));
   if (!id) return say_not_attached(target, options.state_dir);
   auto taken = attach::ImageState::lock_id(options.state_dir, *id);
-  OBD_TRY(taken);
+  if (!taken) return std::unexpected(std::move(taken).error());
   std::optional<attach::ImageState> locked(std::move(*taken));
   attach::ImageState& state = *locked;
   OBD_TRY_ASSIGN(auto attachment, state.load());
