@@ -47,6 +47,11 @@ for ((i = 0; i < 4; ++i)); do
   sleep 0.5
   # nbdkit 1.32 may abort when it ends with requests in flight: then it died like the others.
   kill -TERM "$nbdkit_pid"
+  # Without any in flight it ends at the next one, and fio may be through.
+  while kill -0 "$nbdkit_pid" 2>/dev/null; do
+    dd if="$loop" of=/dev/null bs=4k count=1 iflag=direct status=none &
+    sleep 0.1
+  done
   reap_killed "$nbdkit_pid"
   serve_again disk
 done
