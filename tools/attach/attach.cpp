@@ -404,4 +404,22 @@ Result<std::string> recover(ImageState& state) {
   return fmt::format("{}: {} is supervised again", after->image, after->device);
 }
 
+bool is_mounted_by_us(const Attachment& attachment, const std::string& directory) {
+  return std::ranges::any_of(attachment.mounts,
+                             [&](const MountPoint& mount) { return mount.directory == directory; });
+}
+
+Result<void> refuse_foreign_mounts(const StatePaths& paths, const Attachment& attachment) {
+  const std::string device = find_device(paths, attachment);
+  const auto mounts = find_mounts(device);
+  if (!mounts) return {};  // no device, no mounts
+  for (const DeviceMount& mount : *mounts) {
+    if (mount.process == 0 && !is_mounted_by_us(attachment, mount.directory)) {
+      return fail(EBUSY, "{}, the disk of {}, is in use: mounted on {}", device, attachment.image,
+                  mount.directory);
+    }
+  }
+  return {};
+}
+
 }  // namespace obd::attach

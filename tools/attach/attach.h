@@ -50,6 +50,13 @@ std::string find_device(const StatePaths& paths, const Attachment& attachment);
 // The device shows this image's disk.
 bool is_alive(const StatePaths& paths, const Attachment& attachment);
 
+// Whether the state says that the image is mounted there by whoever attached it.
+bool is_mounted_by_us(const Attachment& attachment, const std::string& directory);
+
+// EBUSY while somebody else has mounted the device where we can see it: asked before anything is
+// undone.
+Result<void> refuse_foreign_mounts(const StatePaths& paths, const Attachment& attachment);
+
 // Brings what died or was interrupted in order; one sentence on what was done, empty when there was
 // nothing to do.
 Result<std::string> recover(ImageState& state);

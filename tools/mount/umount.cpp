@@ -52,12 +52,6 @@ Result<Target> look_up(const std::string& word) {
   return target;
 }
 
-bool is_mounted_by_us(const attach::Attachment& attachment, const std::string& directory) {
-  return std::ranges::any_of(attachment.mounts, [&](const attach::MountPoint& mount) {
-    return mount.directory == directory;
-  });
-}
-
 bool is_mounted_anywhere(const std::string& device, const std::string& directory) {
   const auto mounts = attach::find_mounts(device);
   return mounts && std::ranges::any_of(*mounts, [&](const attach::DeviceMount& mount) {
@@ -77,7 +71,7 @@ Match match(const Target& target, const attach::StatePaths& paths,
   if (number != 0 && target.mounted && target.mounted->device == number) {
     return Match::mounted_directory;
   }
-  if (is_mounted_by_us(attachment, target.path) &&
+  if (attach::is_mounted_by_us(attachment, target.path) &&
       (!target.mounted || is_mounted_anywhere(device, target.path))) {
     return Match::directory;
   }
@@ -141,21 +135,6 @@ Result<void> unmount(attach::ImageState& state, attach::Attachment& attachment,
   return saved;
 }
 
-// Refuses while somebody else has mounted the device where we can see it: before anything is
-// undone.
-Result<void> refuse_foreign_mounts(const attach::ImageState& state,
-                                   const attach::Attachment& attachment) {
-  const std::string device = attach::find_device(state.paths(), attachment);
-  const auto mounts = attach::find_mounts(device);
-  if (!mounts) return {};  // no device, no mounts
-  for (const attach::DeviceMount& mount : *mounts) {
-    if (mount.process == 0 && !is_mounted_by_us(attachment, mount.directory)) {
-      return fail(EBUSY, "{}: is in use: mounted on {}", device, mount.directory);
-    }
-  }
-  return {};
-}
-
 // What there is of an image of which nothing is known; empty when nothing is, or when another call
 // attaches or detaches it, which is waited for.
 Result<std::string> traces_without_state(const std::string& state_dir, const std::string& id) {
@@ -210,7 +189,7 @@ Result<int> run_umount(const UmountOptions& options) {
     OBD_TRY(unmount(state, *attachment, target.path, options.force));
     if (!attachment->mounts.empty() || attachment->held) return kExitSuccess;
   } else {
-    OBD_TRY(refuse_foreign_mounts(state, *attachment));
+    OBD_TRY(attach::refuse_foreign_mounts(state.paths(), *attachment));
     while (!attachment->mounts.empty()) {
       const std::string directory = attachment->mounts.back().directory;
       OBD_TRY(unmount(state, *attachment, directory, options.force));

@@ -62,12 +62,6 @@ std::vector<std::string> options_for(const std::string& fstype, bool read_only,
   return options;
 }
 
-bool is_mounted_by_us(const attach::Attachment& attachment, const std::string& directory) {
-  return std::ranges::any_of(attachment.mounts, [&](const attach::MountPoint& mount) {
-    return mount.directory == directory;
-  });
-}
-
 // The kernel's number of the image's device; 0: there is none.
 dev_t device_of(const attach::ImageState& state, const attach::Attachment& attachment) {
   const std::string device = attach::find_device(state.paths(), attachment);
@@ -110,7 +104,7 @@ Result<void> mount_attached(const Config& config, attach::ImageState& state,
                  file_system_of(config, attachment.image, attachment.device, hint));
   const auto options = options_for(fstype, read_only, hint);
   // Written down first: whoever dies after the mount leaves nothing unknown behind.
-  if (!is_mounted_by_us(attachment, directory)) {
+  if (!attach::is_mounted_by_us(attachment, directory)) {
     attachment.mounts.push_back({.directory = directory, .fstype = fstype, .options = options});
     OBD_TRY(state.save(attachment));
   }
@@ -133,25 +127,9 @@ Result<void> unmount_attached(attach::ImageState& state, attach::Attachment& att
   return forget_mount(state, attachment, directory);
 }
 
-// Before anything is undone: refuses while somebody else has mounted the device where all can see
-// it.
-Result<void> refuse_foreign_mounts(const attach::ImageState& state,
-                                   const attach::Attachment& attachment) {
-  const std::string device = attach::find_device(state.paths(), attachment);
-  const auto mounts = attach::find_mounts(device);
-  if (!mounts) return {};  // no device, no mounts
-  for (const attach::DeviceMount& mount : *mounts) {
-    if (mount.process == 0 && !is_mounted_by_us(attachment, mount.directory)) {
-      return fail(EBUSY, "{}, the disk of {}, is in use: mounted on {}", device, attachment.image,
-                  mount.directory);
-    }
-  }
-  return {};
-}
-
 Result<void> release_attached(attach::ImageState& state, attach::Attachment& attachment,
                               Release content) {
-  OBD_TRY(refuse_foreign_mounts(state, attachment));
+  OBD_TRY(attach::refuse_foreign_mounts(state.paths(), attachment));
   while (!attachment.mounts.empty()) {
     const std::string directory = attachment.mounts.back().directory;
     OBD_TRY(unmount_attached(state, attachment, directory, content));
@@ -213,7 +191,7 @@ Result<void> Disks::mount(const DiskRequest& request, const std::string& directo
 Result<void> Disks::unmount(const std::string& image, const std::string& directory) const {
   OBD_TRY_ASSIGN(attach::ImageState state, attach::ImageState::lock(config_.state_dir, image));
   OBD_TRY_ASSIGN(auto attachment, state.load());
-  if (!attachment || !is_mounted_by_us(*attachment, directory)) return {};
+  if (!attachment || !attach::is_mounted_by_us(*attachment, directory)) return {};
   return unmount_attached(state, *attachment, directory, Release::keep_content);
 }
 
