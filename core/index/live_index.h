@@ -32,6 +32,8 @@ class LiveIndex {
   // Makes room for the next `inserts` inserts. Calls do not add up: the last one counts. Memory
   // that earlier calls set aside and nothing used is given back.
   void reserve(size_t inserts);
+  // How many of them are left.
+  [[nodiscard]] size_t reserved_inserts() const { return promised_inserts_; }
 
   // Puts an extent (kind data or zero; length 1 to lsmt::kMaxLength) over whatever was there.
   // `layer` is ignored: everything found here is reported as kUpperLayer.

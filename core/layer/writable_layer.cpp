@@ -30,6 +30,8 @@ namespace obd {
 namespace {
 
 constexpr size_t kRecordBatch = 64;
+// Room made in the index at a time, so that most writes need not lock it for that.
+constexpr size_t kReservedInserts = 8;
 // Extents that are looked at for one hold of the layout lock.
 constexpr size_t kPunchBatch = 256;
 // A log within one block of the host is not worth rewriting.
@@ -113,13 +115,9 @@ Result<void> WritableLayer::record(std::span<const lsmt::Entry> entries) {
 Result<void> WritableLayer::append_entries(std::span<const lsmt::Entry> entries) {
   const MutexLock log_lock(log_mutex_);
   OBD_TRY(check_usable());
-  {
-    const WriterLock index_lock(index_mutex_);
-    index_.reserve(entries.size());
-  }
+  reserve_index(entries.size());
   OBD_TRY(log_->append(entries));
   log_bytes_ += entries.size_bytes();
-  const WriterLock index_lock(index_mutex_);
   for (const lsmt::Entry& entry : entries) {
     put({entry.offset, entry.length, entry.zeroed ? Sectors() : entry.physical,
          entry.zeroed ? ExtentKind::zero : ExtentKind::data, kUpperLayer});
@@ -127,20 +125,30 @@ Result<void> WritableLayer::append_entries(std::span<const lsmt::Entry> entries)
   return {};
 }
 
+// Makes sure that so many extents can be put into the index.
+void WritableLayer::reserve_index(size_t inserts) {
+  if (index_for_change().reserved_inserts() >= inserts) return;
+  const WriterLock index_lock(index_mutex_);
+  index_.reserve(std::max(inserts, kReservedInserts));
+}
+
 // Puts an extent into the index. What it covers is dead.
 void WritableLayer::put(const Extent& extent) {
   if (kind_ == UpperKind::append && options_.reclaim) {
     std::array<Extent, 32> found;
     for (Sectors from = extent.logical; from < extent.end();) {
-      const size_t count = index_.find(from, extent.end(), found);
+      const size_t count = index_for_change().find(from, extent.end(), found);
       for (const Extent& old : std::span(found).first(count)) {
         if (old.kind == ExtentKind::data) space_.kill(old.physical, old.length);
       }
       from = count < found.size() ? extent.end() : found.back().end();
     }
   }
-  index_.insert(extent);
-  live_bytes_ = index_.data_sectors().bytes();
+  {
+    const WriterLock index_lock(index_mutex_);
+    index_.insert(extent);
+  }
+  live_bytes_ = index_for_change().data_sectors().bytes();
   if (kind_ == UpperKind::append && extent.kind == ExtentKind::data) {
     const uint64_t end = (extent.physical + extent.length).bytes();
     if (end > recorded_end_) recorded_end_ = end;
@@ -208,26 +216,20 @@ Result<void> WritableLayer::zero(Sectors logical, Sectors length, bool below_is_
 Result<void> WritableLayer::zero_unless_zero(const Extent& extent, bool below_is_zero) {
   const MutexLock log_lock(log_mutex_);
   OBD_TRY(check_usable());
-  {
-    const WriterLock index_lock(index_mutex_);
-    std::array<Extent, 16> found;
-    const size_t count = index_.find(extent.logical, extent.end(), found);
-    const bool any_data = count == found.size() ||
-                          std::any_of(found.begin(), found.begin() + static_cast<ptrdiff_t>(count),
-                                      [](const Extent& e) { return e.kind == ExtentKind::data; });
-    const bool zero_already =
-        !any_data &&
-        (below_is_zero || index_.is_all(ExtentKind::zero, extent.logical, extent.end()));
-    if (zero_already) return {};
-    index_.reserve(1);
-  }
+  std::array<Extent, 16> found;
+  const LiveIndex& index = index_for_change();
+  const size_t count = index.find(extent.logical, extent.end(), found);
+  const bool any_data = count == found.size() ||
+                        std::any_of(found.begin(), found.begin() + static_cast<ptrdiff_t>(count),
+                                    [](const Extent& e) { return e.kind == ExtentKind::data; });
+  const bool zero_already =
+      !any_data && (below_is_zero || index.is_all(ExtentKind::zero, extent.logical, extent.end()));
+  if (zero_already) return {};
+  reserve_index(1);
   const lsmt::Entry entry = to_entry(extent);
   OBD_TRY(log_->append(std::span(&entry, 1)));
   log_bytes_ += sizeof(entry);
-  {
-    const WriterLock index_lock(index_mutex_);
-    put(extent);
-  }
+  put(extent);
   if (kind_ == UpperKind::sparse) stale_.add({extent.logical, extent.end()}, changes());
   return {};
 }

@@ -247,7 +247,8 @@ class WritableLayer {
   Result<void> write_piece(Sectors logical, std::span<const std::byte> data);
   void release(Sectors physical, Sectors length);
   [[nodiscard]] uint64_t data_budget() const;
-  void put(const Extent& extent) OBD_REQUIRES(log_mutex_, index_mutex_);
+  void reserve_index(size_t inserts) OBD_REQUIRES(log_mutex_);
+  void put(const Extent& extent) OBD_REQUIRES(log_mutex_);
   Result<void> track_space();
   [[nodiscard]] uint64_t changes() const OBD_REQUIRES(log_mutex_);
   struct Part;
@@ -269,6 +270,11 @@ class WritableLayer {
   Result<void> give_up_if_log_broke(Result<void> appended);
   [[nodiscard]] bool log_is_mostly_dead() const;
 
+  // The index changes only with both locks held, so one of them is enough to look at it.
+  [[nodiscard]] const LiveIndex& index_for_change() const
+      OBD_REQUIRES(log_mutex_) OBD_NO_THREAD_SAFETY_ANALYSIS {
+    return index_;
+  }
   // While no call is in flight that changes them.
   [[nodiscard]] const LiveIndex& index_at_rest() const OBD_NO_THREAD_SAFETY_ANALYSIS {
     return index_;
@@ -316,8 +322,8 @@ class WritableLayer {
 
   std::atomic<bool> data_dirty_ = false;
   IndexLog::Position stable_;  // how far the log is stable; set by the running flush round
-  std::atomic<uint64_t> stable_changes_ = 0;  // the same, as changes() counts
-  uint64_t ripening_changes_ = 0;             // have to be stable before end_ripening()
+  std::atomic<uint64_t> stable_changes_ = 0;              // the same, as changes() counts
+  uint64_t ripening_changes_ = 0;                         // have to be stable before end_ripening()
   std::atomic<uint64_t> live_bytes_ = 0;
   // Where the farthest data ends that a record of the log names, be it dead or not: the file is
   // never cut before it, as a log whose records point outside is not believed. Bytes.

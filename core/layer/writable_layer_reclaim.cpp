@@ -250,11 +250,7 @@ Result<void> WritableLayer::record_moves(std::span<const Part> parts) {
     const Sectors end = part.logical + part.length;
     std::array<Extent, 32> found;
     for (Sectors from = part.logical; from < end;) {
-      size_t count = 0;
-      {
-        const ReaderLock index_lock(index_mutex_);
-        count = index_.find(from, end, found);
-      }
+      const size_t count = index_for_change().find(from, end, found);
       for (const Extent& extent : std::span(found).first(count)) {
         const Sectors original = part.from + (extent.logical - part.logical);
         if (extent.kind != ExtentKind::data || extent.physical != original) continue;
@@ -266,17 +262,11 @@ Result<void> WritableLayer::record_moves(std::span<const Part> parts) {
     }
     unused_until(end);
   }
-  {
-    const WriterLock index_lock(index_mutex_);
-    index_.reserve(entries.size());
-  }
+  reserve_index(entries.size());
   OBD_TRY(log_->append(entries));
   log_bytes_ += entries.size() * lsmt::kEntrySize;
-  {
-    const WriterLock index_lock(index_mutex_);
-    for (const lsmt::Entry& entry : entries) {
-      put({entry.offset, entry.length, entry.physical, ExtentKind::data, kUpperLayer});
-    }
+  for (const lsmt::Entry& entry : entries) {
+    put({entry.offset, entry.length, entry.physical, ExtentKind::data, kUpperLayer});
   }
   for (const SectorRange& range : unused) space_.kill(range.from, range.to - range.from);
   return {};
