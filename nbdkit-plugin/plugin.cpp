@@ -52,7 +52,7 @@ struct Server {
   obd::ZeroDetection detect_zeroes = obd::ZeroDetection::off;
   obd::ReclaimOptions reclaim = {.on = true};
   uint64_t max_upper_size = 0;
-  std::shared_ptr<obd::LayerStore> layers;  // the image's
+  std::shared_ptr<obd::LayerStore> layers;  // of the image
   std::unique_ptr<obd::Image> image;
   std::string write_refusal;  // why the image, which has an upper, could only be opened read-only
   std::atomic<bool> had_writer = false;  // a client that may write has connected

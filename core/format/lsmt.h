@@ -86,8 +86,8 @@ struct Entry {
   bool operator==(const Entry&) const = default;
 };
 
-// An entry as the two words that it is on disk, in the host's byte order: the form in which an index
-// of millions of entries is checked and merged.
+// An entry as the two words that it is on disk, in the host's byte order: the form in which an
+// index of millions of entries is checked and merged.
 struct PackedEntry {
   static constexpr int kLengthShift = 50;
   static constexpr int kZeroedShift = 55;

@@ -1,28 +1,17 @@
 // The frozen index: three-word rows in order of their first sector, and a table that leads to the
 // few rows among which a sector is to be found by bisection. The table has about as many parts as
 // there are rows, so on a disk that is written all over a part holds one or two; the worst case,
-// all rows but one in one part, is a bisection of all.
-// It is made in one pass over what core/index/stack_merge.h emits.
+// all rows but one in one part, is a bisection of all. Rows and table are made in one pass each.
 
 #include "core/index/frozen_index.h"
 
 #include <algorithm>
 #include <cassert>
 #include <limits>
-#include <optional>
 
 #include "core/index/stack_merge.h"
 
 namespace obd {
-
-namespace {
-
-bool continues_in(const Extent& extent, const Extent& next) {
-  return extent.end() == next.logical && extent.kind == next.kind && extent.layer == next.layer &&
-         (extent.kind == ExtentKind::zero || extent.physical + extent.length == next.physical);
-}
-
-}  // namespace
 
 FrozenIndex FrozenIndex::merge(const std::vector<std::vector<Extent>>& layers, Sectors disk_end) {
   return merge_layers(layers, disk_end);
@@ -39,31 +28,27 @@ FrozenIndex FrozenIndex::merge_layers(const Layers& layers, Sectors disk_end) {
   size_t most = 0;
   for (const auto& layer : layers) most += layer.size();
   index.rows_.reserve(most);
-  std::optional<Extent> last;  // may be joined with the next
-  merge_stack(layers, disk_end, [&](const Extent& extent) {
-    if (last && continues_in(*last, extent)) {
-      last->length += extent.length;
-    } else {
-      if (last) index.append(*last);
-      last = extent;
-    }
-  });
-  if (last) index.append(*last);
-  // Layers hide much of each other, or hardly anything.
-  if (index.rows_.size() < index.rows_.capacity() / 8 * 7) index.rows_.shrink_to_fit();
+  merge_stack(layers, disk_end, [&](const Extent& extent) { index.append(extent); });
+  // That takes a copy, so not for the few rows that layers all over a disk hide of each other.
+  if (index.rows_.size() < most - most / 64) index.rows_.shrink_to_fit();
   index.make_table();
   return index;
 }
 
-void FrozenIndex::append(const Extent& extent) {
+inline void FrozenIndex::append(const Extent& extent) {
   assert(extent.kind != ExtentKind::hole && extent.physical <= lsmt::kMaxPhysical);
   const bool is_zero = extent.kind == ExtentKind::zero;
-  rows_.push_back({.begin = extent.logical.count(),
-                   .length = extent.length.count(),
-                   .physical = is_zero ? 0 : extent.physical.count() & lsmt::kMaxPhysical.count(),
-                   .is_zero = is_zero,
-                   .layer = extent.layer});
   (is_zero ? zero_sectors_ : data_sectors_) += extent.length;
+  const Row row{.begin = extent.logical.count(),
+                .length = extent.length.count(),
+                .physical = is_zero ? 0 : extent.physical.count() & lsmt::kMaxPhysical.count(),
+                .is_zero = is_zero,
+                .layer = extent.layer};
+  if (!rows_.empty() && rows_.back().continues_in(row)) {
+    rows_.back().length += row.length;
+  } else {
+    rows_.push_back(row);
+  }
 }
 
 void FrozenIndex::make_table() {
@@ -79,6 +64,11 @@ void FrozenIndex::make_table() {
     while (table_.size() <= part) table_.push_back(row);
   }
   table_.push_back(static_cast<uint32_t>(rows_.size()));
+}
+
+bool FrozenIndex::Row::continues_in(const Row& next) const {
+  return end() == next.begin && layer == next.layer && is_zero == next.is_zero &&
+         (is_zero || physical + length == next.physical);
 }
 
 Extent FrozenIndex::Row::extent() const {

@@ -51,6 +51,7 @@ class FrozenIndex {
 
     [[nodiscard]] uint64_t end() const { return begin + length; }
     [[nodiscard]] Extent extent() const;
+    [[nodiscard]] bool continues_in(const Row& next) const;
   };
 
   template <typename Layers>

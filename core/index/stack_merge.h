@@ -38,8 +38,10 @@ class Tournament {
     uint64_t winner = begin << 8 | (layer + 1);
     for (size_t match = (leaves_ + layer) / 2; match > 0; match /= 2) {
       const uint64_t other = losers_[match];
-      losers_[match] = std::max(winner, other);
-      winner = std::min(winner, other);
+      // Nobody can foresee who wins, so this must not become a branch.
+      const uint64_t difference = (winner ^ other) & -static_cast<uint64_t>(other < winner);
+      losers_[match] = other ^ difference;
+      winner ^= difference;
     }
     winner_ = winner;
   }
@@ -60,6 +62,7 @@ class BegunExtents {
     extents_[extent.layer] = extent;
     words_[extent.layer / 64] |= bit(extent.layer);
   }
+  [[nodiscard]] bool empty() const { return (words_[0] | words_[1] | words_[2] | words_[3]) == 0; }
   void remove(const Extent& extent) { words_[extent.layer / 64] &= ~bit(extent.layer); }
 
   // The topmost layer's; null when there is none.
@@ -87,8 +90,8 @@ inline Extent extent_of(const lsmt::PackedEntry& entry, size_t layer) {
 }
 
 // Calls emit(extent) for each part of an extent that shows in [0, disk_end), in order. `layers` are
-// those of each layer, the bottom first, sorted and disjoint: as Extent, whose layer numbers ascend,
-// or as lsmt::PackedEntry, numbered from 0.
+// those of each layer, the bottom first, sorted and disjoint: as Extent, whose layer numbers
+// ascend, or as lsmt::PackedEntry, numbered from 0.
 template <typename Row, typename Emit>
 void merge_stack(const std::vector<std::vector<Row>>& layers, Sectors disk_end, Emit&& emit) {
   if (layers.empty()) return;
@@ -97,8 +100,8 @@ void merge_stack(const std::vector<std::vector<Row>>& layers, Sectors disk_end, 
   const auto enter_next = [&](size_t layer) {
     const std::vector<Row>& rows = layers[layer];
     const bool there = next[layer] != rows.data() + rows.size();
-    tournament.enter(layer, there ? extent_of(*next[layer], layer).logical.count()
-                                  : Tournament::kNone);
+    tournament.enter(layer,
+                     there ? extent_of(*next[layer], layer).logical.count() : Tournament::kNone);
   };
   for (size_t layer = 0; layer < layers.size(); ++layer) {
     next[layer] = layers[layer].data();
@@ -126,8 +129,12 @@ void merge_stack(const std::vector<std::vector<Row>>& layers, Sectors disk_end, 
     const size_t layer = tournament.winner();
     const Extent extent = extent_of(*next[layer]++, layer);
     enter_next(layer);
-    emit_until(extent.logical, extent.layer);
-    begun.add(extent);
+    if (!begun.empty()) emit_until(extent.logical, extent.layer);
+    if (begun.empty() && extent.end().count() <= std::min(tournament.begin(), disk_end.count())) {
+      emit(extent);  // most do not meet another
+    } else {
+      begun.add(extent);
+    }
   }
   emit_until(disk_end, kUpperLayer);
 }

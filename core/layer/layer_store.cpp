@@ -72,8 +72,8 @@ Result<std::shared_ptr<const FrozenIndex>> LayerStore::merge(const std::vector<L
     OBD_TRY_ASSIGN(auto of_layer, layer->take_index());
     entries.push_back(std::move(of_layer));
   }
-  const auto stack = std::make_shared<const Stack>(
-      Stack{layers, FrozenIndex::merge(entries, identity.disk_end)});
+  const auto stack =
+      std::make_shared<const Stack>(Stack{layers, FrozenIndex::merge(entries, identity.disk_end)});
   std::shared_ptr<const FrozenIndex> index(stack, &stack->index);
   const MutexLock guard(mutex_);
   return add_or_find(indexes_, identity, std::move(index));

@@ -54,8 +54,7 @@ class SealedLayer {
   SealedLayer() = default;
 
   [[nodiscard]] Result<Index> read_index() const;
-  [[nodiscard]] std::unexpected<Error> refuse_entry(uint64_t number,
-                                                    const lsmt::PackedEntry& entry,
+  [[nodiscard]] std::unexpected<Error> refuse_entry(uint64_t number, const lsmt::PackedEntry& entry,
                                                     Sectors previous_end, Sectors data_end) const;
   void sum_up(const Index& index);
 

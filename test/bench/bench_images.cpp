@@ -25,15 +25,13 @@ void make_hollow_layer(FileSystem& fs, const std::string& path,
   header.virtual_size = virtual_size;
   header.index_offset = lsmt::kHeaderSize;
   for (const lsmt::Entry& entry : entries) {
-    header.index_offset =
-        std::max(header.index_offset, (entry.physical + entry.length).bytes());
+    header.index_offset = std::max(header.index_offset, (entry.physical + entry.length).bytes());
   }
   header.index_size = entries.size();
   std::vector<std::byte> index(entries.size() * lsmt::kEntrySize);
   for (size_t i = 0; i < entries.size(); ++i) {
-    lsmt::encode_entry(entries[i], std::span(index)
-                                       .subspan(i * lsmt::kEntrySize)
-                                       .first<lsmt::kEntrySize>());
+    lsmt::encode_entry(entries[i],
+                       std::span(index).subspan(i * lsmt::kEntrySize).first<lsmt::kEntrySize>());
   }
   const auto file = expect_value(fs.create(path, 0644));
   header.flags = lsmt::kFlagHeader | lsmt::kFlagData | lsmt::kFlagSealed;
@@ -63,6 +61,19 @@ ImageConfig make_scattered_lowers(FileSystem& fs, const BenchFolder& folder,
     config.lowers.push_back(folder / ("lower-" + std::to_string(layer)));
     make_hollow_layer(fs, config.lowers.back(), entries, stack.disk_blocks() * kBlockSize);
   }
+  return config;
+}
+
+ImageConfig make_empty_image(FileSystem& fs, const std::string& folder, UpperKind kind,
+                             uint64_t virtual_size) {
+  ImageConfig config;
+  config.path = folder + "/config.v1.json";
+  config.upper = UpperConfig{folder + "/writable_data", folder + "/writable_index"};
+  NewLayer layer;
+  layer.kind = kind;
+  layer.virtual_size = virtual_size;
+  layer.uuid = Uuid::random();
+  expect_ok(create_writable_layer(fs, config.upper->data, config.upper->index, layer));
   return config;
 }
 

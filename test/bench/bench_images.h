@@ -12,6 +12,7 @@
 #include "core/format/lsmt.h"
 #include "core/image/config.h"
 #include "core/io/file.h"
+#include "core/layer/writable_layer.h"
 
 namespace obd::test {
 
@@ -26,6 +27,7 @@ class BenchFolder {
   BenchFolder(const BenchFolder&) = delete;
   BenchFolder& operator=(const BenchFolder&) = delete;
 
+  [[nodiscard]] const std::string& path() const { return path_; }
   // The path of a name in the folder.
   [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
@@ -51,6 +53,11 @@ ImageConfig make_scattered_lowers(FileSystem& fs, const BenchFolder& folder,
 // One raw layer whose content is holes.
 void make_hollow_layer(FileSystem& fs, const std::string& path,
                        const std::vector<lsmt::Entry>& entries, uint64_t virtual_size);
+
+// The config, which is not saved, of an image with an empty upper alone, whose files are in the
+// folder.
+ImageConfig make_empty_image(FileSystem& fs, const std::string& folder, UpperKind kind,
+                             uint64_t virtual_size);
 
 // Half of each 4 KiB block can be compressed, half of it cannot.
 std::vector<std::byte> half_random_bytes(size_t size);
