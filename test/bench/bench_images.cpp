@@ -77,11 +77,13 @@ ImageConfig make_empty_image(FileSystem& fs, const std::string& folder, UpperKin
   return config;
 }
 
-std::vector<std::byte> half_random_bytes(size_t size) {
+std::vector<std::byte> program_bytes(size_t size) {
+  const auto file = expect_value(posix_file_system().open("/proc/self/exe", Access::read_only));
+  const uint64_t length = expect_value(file->info()).size;
   std::vector<std::byte> bytes(size);
-  Random random(kBenchSeed);
-  for (size_t at = 0; at < size; at += kBlockSize) {
-    random.fill(std::span(bytes).subspan(at, std::min<size_t>(kBlockSize / 2, size - at)));
+  for (size_t at = 0; at < size; at += length) {
+    expect_ok(
+        read_exactly(*file, std::span(bytes).subspan(at, std::min<size_t>(length, size - at)), 0));
   }
   return bytes;
 }

@@ -59,7 +59,7 @@ void make_hollow_layer(FileSystem& fs, const std::string& path,
 ImageConfig make_empty_image(FileSystem& fs, const std::string& folder, UpperKind kind,
                              uint64_t virtual_size);
 
-// Half of each 4 KiB block can be compressed, half of it cannot.
-std::vector<std::byte> half_random_bytes(size_t size);
+// The bytes of the running program, over and over: what layers are made of.
+std::vector<std::byte> program_bytes(size_t size);
 
 }  // namespace obd::test

@@ -21,7 +21,7 @@ void BM_Commit(benchmark::State& state) {
   const ImageConfig config = make_empty_image(fs, folder.path(), UpperKind::append, kContent);
   {
     const auto image = expect_value(Image::open(fs, config, {}));
-    expect_ok(image->write(half_random_bytes(kContent), 0));
+    expect_ok(image->write(program_bytes(kContent), 0));
     expect_ok(image->close());
   }
   LayerOutput output{.path = folder / "layer"};

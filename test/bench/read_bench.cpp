@@ -32,7 +32,7 @@ void BM_ReadLowers(benchmark::State& state) {
   const BenchFolder folder;
   FileSystem& fs = posix_file_system();
   const auto lowers = static_cast<uint64_t>(state.range(0));
-  const std::vector<std::byte> data = half_random_bytes(kBlockSize);
+  const std::vector<std::byte> data = program_bytes(kBlockSize);
   ImageConfig config;
   config.path = folder / "config.v1.json";
   for (uint64_t layer = 0; layer < lowers; ++layer) {
@@ -54,7 +54,7 @@ std::unique_ptr<Image> scattered_upper(const BenchFolder& folder, UpperKind kind
   FileSystem& fs = posix_file_system();
   const ImageConfig config = make_empty_image(fs, folder.path(), kind, kDiskBlocks * kBlockSize);
   auto image = expect_value(Image::open(fs, config, {}));
-  const std::vector<std::byte> data = half_random_bytes(kBlockSize);
+  const std::vector<std::byte> data = program_bytes(kBlockSize);
   std::vector<uint64_t> blocks(kDiskBlocks);
   std::iota(blocks.begin(), blocks.end(), 0);
   Random random(kBenchSeed);

@@ -25,7 +25,7 @@ void write_blocks(benchmark::State& state, FileSystem& fs, const std::string& fo
                   UpperKind kind) {
   const ImageConfig config = make_empty_image(fs, folder, kind, kDiskBlocks * kBlockSize);
   const auto image = expect_value(Image::open(fs, config, {}));
-  const std::vector<std::byte> data = half_random_bytes(kBlockSize);
+  const std::vector<std::byte> data = program_bytes(kBlockSize);
   Random random(kBenchSeed);
   for (auto _ : state) {
     expect_ok(image->write(data, random.below(kDiskBlocks) * kBlockSize));

@@ -21,7 +21,7 @@ constexpr size_t kContent = size_t{64} << 20;
 void BM_ZfileRead(benchmark::State& state) {
   const BenchFolder folder;
   FileSystem& fs = posix_file_system();
-  const std::vector<std::byte> content = half_random_bytes(kContent);
+  const std::vector<std::byte> content = program_bytes(kContent);
   BlobOptions options;
   options.compression = static_cast<Compression>(state.range(0));
   options.block_size = static_cast<uint32_t>(state.range(1)) << 10;
