@@ -52,7 +52,7 @@ struct Server {
   obd::ZeroDetection detect_zeroes = obd::ZeroDetection::off;
   obd::ReclaimOptions reclaim = {.on = true};
   uint64_t max_upper_size = 0;
-  std::shared_ptr<obd::BlockCache> cache;  // the image's
+  std::shared_ptr<obd::LayerStore> layers;  // of the image
   std::unique_ptr<obd::Image> image;
   std::string write_refusal;  // why the image, which has an upper, could only be opened read-only
   std::atomic<bool> had_writer = false;  // a client that may write has connected
@@ -186,9 +186,10 @@ bool may_still_be_readable(const obd::Error& error) {
 
 obd::Result<void> open_image() {
   obd::FileSystem& fs = obd::posix_file_system();
-  server.cache = std::make_shared<obd::BlockCache>(server.cache_size);
+  server.layers =
+      std::make_shared<obd::LayerStore>(std::make_shared<obd::BlockCache>(server.cache_size));
   obd::OpenOptions options{.access = obd::Access::read_write,
-                           .cache = server.cache,
+                           .layers = server.layers,
                            .detect_zeroes = server.detect_zeroes,
                            .reclaim = server.reclaim,
                            .max_upper_size = server.max_upper_size};
@@ -251,7 +252,7 @@ void overlaybd_cleanup() noexcept {
   // The status has nowhere to go: what matters is that the log tells it.
   static_cast<void>(guarded([]() -> obd::Result<void> {
     const std::unique_ptr<obd::Image> image = std::move(server.image);
-    log_stats(image->stats(), server.cache->stats());
+    log_stats(image->stats(), server.layers->cache().stats());
     // Closing would stabilise what an earlier, killed server has left: nbdkit -r must not.
     if (!server.had_writer) return {};
     return image->close();

@@ -1,6 +1,7 @@
 #include "core/format/lsmt.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -39,10 +40,6 @@ constexpr std::string_view kLogMark = "OBD-LOG1";
 constexpr uint32_t kStructSize = 390;
 constexpr size_t kUuidTextSize = 36;
 static_assert(kUserTagAt + kMaxTagSize == kStructSize);
-
-// An entry: word 0 is offset and length, word 1 is physical, zeroed and an unused tag.
-constexpr int kLengthShift = 50;
-constexpr int kZeroedShift = 55;
 
 Uuid decode_uuid(std::span<const std::byte> header, size_t at) {
   const std::string_view text(reinterpret_cast<const char*>(header.data() + at), kUuidTextSize);
@@ -106,21 +103,29 @@ Result<Header> decode_header(std::span<const std::byte, kHeaderSize> bytes,
 
 void encode_entry(const Entry& entry, std::span<std::byte, kEntrySize> out) {
   const uint64_t first = (entry.offset.count() & kInvalidOffset.count()) |
-                         (entry.length.count() & kMaxLength.count()) << kLengthShift;
+                         (entry.length.count() & kMaxLength.count()) << PackedEntry::kLengthShift;
   const uint64_t second = (entry.physical.count() & kMaxPhysical.count()) |
-                          static_cast<uint64_t>(entry.zeroed) << kZeroedShift;
+                          static_cast<uint64_t>(entry.zeroed) << PackedEntry::kZeroedShift;
   store_le(out.first<8>(), first);
   store_le(out.last<8>(), second);
 }
 
+void decode_entries(std::span<PackedEntry> entries) {
+  if constexpr (std::endian::native != std::endian::little) {
+    for (PackedEntry& entry : entries) {
+      const auto bytes = std::as_bytes(std::span<PackedEntry, 1>(&entry, 1));
+      entry = {load_le<uint64_t>(bytes.first<8>()), load_le<uint64_t>(bytes.last<8>())};
+    }
+  }
+}
+
 Entry decode_entry(std::span<const std::byte, kEntrySize> bytes) {
-  const auto first = load_le<uint64_t>(bytes.first<8>());
-  const auto second = load_le<uint64_t>(bytes.last<8>());
+  const PackedEntry entry{load_le<uint64_t>(bytes.first<8>()), load_le<uint64_t>(bytes.last<8>())};
   return Entry{
-      .offset = Sectors(first & kInvalidOffset.count()),
-      .length = Sectors(first >> kLengthShift),
-      .physical = Sectors(second & kMaxPhysical.count()),
-      .zeroed = (second >> kZeroedShift & 1) != 0,
+      .offset = entry.offset(),
+      .length = entry.length(),
+      .physical = entry.physical(),
+      .zeroed = entry.zeroed(),
   };
 }
 

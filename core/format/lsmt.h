@@ -86,6 +86,27 @@ struct Entry {
   bool operator==(const Entry&) const = default;
 };
 
+// An entry as the two words that it is on disk, in the host's byte order: the form in which an
+// index of millions of entries is checked and merged.
+struct PackedEntry {
+  static constexpr int kLengthShift = 50;
+  static constexpr int kZeroedShift = 55;
+
+  uint64_t first;   // offset and length
+  uint64_t second;  // physical, zeroed and an unused tag
+
+  [[nodiscard]] Sectors offset() const { return Sectors(first & kInvalidOffset.count()); }
+  [[nodiscard]] Sectors length() const { return Sectors(first >> kLengthShift); }
+  [[nodiscard]] Sectors end() const { return offset() + length(); }
+  [[nodiscard]] Sectors physical() const { return Sectors(second & kMaxPhysical.count()); }
+  [[nodiscard]] bool zeroed() const { return (second >> kZeroedShift & 1) != 0; }
+  [[nodiscard]] bool is_invalid() const { return offset() == kInvalidOffset; }
+};
+static_assert(sizeof(PackedEntry) == kEntrySize);
+
+// In place: what has been read into the entries as bytes. Nothing to do on most hosts.
+void decode_entries(std::span<PackedEntry> entries);
+
 // The caller keeps the fields within their widths; higher bits are not written.
 void encode_entry(const Entry& entry, std::span<std::byte, kEntrySize> out);
 Entry decode_entry(std::span<const std::byte, kEntrySize> bytes);  // ignores the tag

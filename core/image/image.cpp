@@ -96,11 +96,11 @@ Result<void> Image::open_layers(const OpenOptions& options) {
     return fail(EINVAL, "{}", sentence);
   }
   detect_zeroes_ = options.detect_zeroes;
-  const auto cache =
-      options.cache ? options.cache : std::make_shared<BlockCache>(BlockCache::kDefaultCapacity);
+  const auto store = options.layers ? options.layers : std::make_shared<LayerStore>();
+  lowers_.reserve(config_.lowers.size());
   uint64_t lowers_size = 0;
   for (const std::string& path : config_.lowers) {
-    auto layer = SealedLayer::open(fs_, path, cache);
+    auto layer = store->open(fs_, path);
     if (!layer) {
       return fail(layer.error().code, "{}: lowers[{}]: {}", config_.path, lowers_.size(),
                   layer.error().message);
@@ -133,11 +133,7 @@ Result<void> Image::open_layers(const OpenOptions& options) {
     }
   }
 
-  std::vector<std::vector<Extent>> extents;
-  for (size_t number = 0; number < lowers_.size(); ++number) {
-    extents.push_back(lowers_[number]->take_extents(static_cast<LayerNumber>(number)));
-  }
-  frozen_ = FrozenIndex::merge(std::move(extents), Sectors::floor(size_));
+  OBD_TRY_ASSIGN(frozen_, store->merge(lowers_, Sectors::floor(size_)));
   return {};
 }
 

@@ -29,6 +29,7 @@
 #include "core/index/extent.h"
 #include "core/index/frozen_index.h"
 #include "core/io/file.h"
+#include "core/layer/layer_store.h"
 #include "core/layer/sealed_layer.h"
 #include "core/layer/writable_layer.h"
 #include "core/zfile/block_cache.h"
@@ -44,9 +45,10 @@ struct OpenOptions {
   // Open although another process has the upper open. Only for looking: what is read may be torn
   // between two moments. Needs Access::read_only.
   bool force_share = false;
-  // Of decompressed blocks of the lowers. A process that opens several images gives all of them the
-  // same one. Null: the image makes one of BlockCache::kDefaultCapacity for itself.
-  std::shared_ptr<BlockCache> cache = nullptr;
+  // Where the lowers are shared, and the cache of their decompressed blocks. A process that opens
+  // several images gives all of them the same one. Null: the image makes one for itself, whose
+  // cache has BlockCache::kDefaultCapacity.
+  std::shared_ptr<LayerStore> layers = nullptr;
   ZeroDetection detect_zeroes = ZeroDetection::off;
   // Giving dead space back while requests are served: Image::start_reclaim().
   ReclaimOptions reclaim = {};
@@ -233,8 +235,8 @@ class Image {
   uint64_t size_ = 0;
   bool writable_ = false;
   ZeroDetection detect_zeroes_ = ZeroDetection::off;
-  std::vector<std::unique_ptr<SealedLayer>> lowers_;
-  FrozenIndex frozen_;
+  std::vector<LayerStore::Layer> lowers_;
+  std::shared_ptr<const FrozenIndex> frozen_;
   std::unique_ptr<WritableLayer> upper_;
   // Shared by every request; exclusively, whatever moves, cuts or punches data. Before all other
   // locks of image and upper, but for the reclaimer's.

@@ -20,7 +20,7 @@ Result<void> Image::for_each_extent(Sectors from, Sectors to, Visit&& visit) con
   auto visit_frozen = [&](Sectors begin, Sectors end) -> Result<void> {
     std::array<Extent, kBatch> found;
     while (begin < end && go_on) {
-      const size_t count = frozen_.find(begin, end, found);
+      const size_t count = frozen_->find(begin, end, found);
       const Sectors stop = count == found.size() ? found.back().end() : end;
       for (size_t i = 0; i <= count && go_on; ++i) {
         const Sectors next = i < count ? found[i].logical : stop;

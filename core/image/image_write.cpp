@@ -237,7 +237,7 @@ Result<void> Image::zero_whole(uint64_t begin, uint64_t end) {
   const auto zero_all = [&]() -> Result<void> {
     for (Sectors at = Sectors::floor(begin), to = Sectors::floor(end); at < to;) {
       const Sectors part = std::min(lsmt::kMaxAlignedLength, to - at);
-      OBD_TRY(upper_->zero(at, part, frozen_.reads_as_zeros(at, at + part)));
+      OBD_TRY(upper_->zero(at, part, frozen_->reads_as_zeros(at, at + part)));
       at += part;
     }
     return {};

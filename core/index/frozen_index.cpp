@@ -1,99 +1,54 @@
 // The frozen index: three-word rows in order of their first sector, and a table that leads to the
 // few rows among which a sector is to be found by bisection. The table has about as many parts as
 // there are rows, so on a disk that is written all over a part holds one or two; the worst case,
-// all rows but one in one part, is a bisection of all.
-//
-// merge() folds neighbouring layers in pairs, then the results in pairs, and so on: each round is
-// linear in all extents together, and the number of rounds is the logarithm of the number of
-// layers. Folding only neighbours keeps the order of the stack, whichever pair comes first.
+// all rows but one in one part, is a bisection of all. Rows and table are made in one pass each.
 
 #include "core/index/frozen_index.h"
 
 #include <algorithm>
 #include <cassert>
 #include <limits>
-#include <utility>
 
-#include "core/format/lsmt.h"
+#include "core/index/stack_merge.h"
 
 namespace obd {
 
-namespace {
-
-using Extents = std::vector<Extent>;
-
-// `upper` over `lower`: all of the one, and what it leaves uncovered of the other.
-Extents overlay(const Extents& upper, const Extents& lower) {
-  Extents merged;
-  merged.reserve(upper.size() + lower.size());
-  auto below = lower.begin();
-  Sectors covered;  // what lies before it in `lower` is in `merged` or hidden
-  const auto add_below_until = [&](Sectors stop) {
-    for (; below != lower.end(); ++below) {
-      if (below->end() <= covered) continue;
-      if (std::max(below->logical, covered) >= stop) break;
-      merged.push_back(below->clipped(covered, stop));
-      if (below->end() > stop) break;  // the rest of it comes later
-    }
-  };
-  for (const Extent& extent : upper) {
-    add_below_until(extent.logical);
-    merged.push_back(extent);
-    covered = extent.end();
-  }
-  if (!lower.empty()) add_below_until(lower.back().end());
-  return merged;
+FrozenIndex FrozenIndex::merge(const std::vector<std::vector<Extent>>& layers, Sectors disk_end) {
+  return merge_layers(layers, disk_end);
 }
 
-void clip(Extents& extents, Sectors disk_end) {
-  while (!extents.empty() && extents.back().logical >= disk_end) extents.pop_back();
-  if (!extents.empty()) extents.back() = extents.back().clipped(Sectors(0), disk_end);
+FrozenIndex FrozenIndex::merge(const std::vector<std::vector<lsmt::PackedEntry>>& layers,
+                               Sectors disk_end) {
+  return merge_layers(layers, disk_end);
 }
 
-bool continues_in(const Extent& extent, const Extent& next) {
-  return extent.end() == next.logical && extent.kind == next.kind && extent.layer == next.layer &&
-         (extent.kind == ExtentKind::zero || extent.physical + extent.length == next.physical);
-}
-
-}  // namespace
-
-FrozenIndex FrozenIndex::merge(std::vector<Extents> layers, Sectors disk_end) {
-  for (Extents& extents : layers) clip(extents, disk_end);
-  while (layers.size() > 1) {
-    for (size_t i = 0; i < layers.size(); i += 2) {
-      Extents merged = std::move(layers[i]);
-      if (i + 1 < layers.size()) {
-        merged = overlay(layers[i + 1], merged);
-        layers[i + 1] = {};  // the input may be large: free it early
-      }
-      layers[i / 2] = std::move(merged);
-    }
-    layers.resize((layers.size() + 1) / 2);
-  }
+template <typename Layers>
+FrozenIndex FrozenIndex::merge_layers(const Layers& layers, Sectors disk_end) {
   FrozenIndex index;
-  if (!layers.empty()) index.append_all(layers.front());
+  size_t most = 0;
+  for (const auto& layer : layers) most += layer.size();
+  index.rows_.reserve(most);
+  merge_stack(layers, disk_end, [&](const Extent& extent) { index.append(extent); });
+  // That takes a copy, so not for the few rows that layers all over a disk hide of each other.
+  if (index.rows_.size() < most - most / 64) index.rows_.shrink_to_fit();
+  index.make_table();
   return index;
 }
 
-// Fills an empty index from sorted, disjoint extents, joining those that continue each other.
-void FrozenIndex::append_all(const Extents& extents) {
-  rows_.reserve(extents.size());
-  for (auto next = extents.begin(); next != extents.end();) {
-    Extent joined = *next;
-    for (++next; next != extents.end() && continues_in(joined, *next); ++next) {
-      joined.length += next->length;
-    }
-    assert(joined.kind != ExtentKind::hole && joined.physical <= lsmt::kMaxPhysical);
-    const bool is_zero = joined.kind == ExtentKind::zero;
-    rows_.push_back({.begin = joined.logical.count(),
-                     .length = joined.length.count(),
-                     .physical = is_zero ? 0 : joined.physical.count() & lsmt::kMaxPhysical.count(),
-                     .is_zero = is_zero,
-                     .layer = joined.layer});
-    (is_zero ? zero_sectors_ : data_sectors_) += joined.length;
+inline void FrozenIndex::append(const Extent& extent) {
+  assert(extent.kind != ExtentKind::hole && extent.physical <= lsmt::kMaxPhysical);
+  const bool is_zero = extent.kind == ExtentKind::zero;
+  (is_zero ? zero_sectors_ : data_sectors_) += extent.length;
+  const Row row{.begin = extent.logical.count(),
+                .length = extent.length.count(),
+                .physical = is_zero ? 0 : extent.physical.count() & lsmt::kMaxPhysical.count(),
+                .is_zero = is_zero,
+                .layer = extent.layer};
+  if (!rows_.empty() && rows_.back().continues_in(row)) {
+    rows_.back().length += row.length;
+  } else {
+    rows_.push_back(row);
   }
-  rows_.shrink_to_fit();
-  make_table();
 }
 
 void FrozenIndex::make_table() {
@@ -109,6 +64,11 @@ void FrozenIndex::make_table() {
     while (table_.size() <= part) table_.push_back(row);
   }
   table_.push_back(static_cast<uint32_t>(rows_.size()));
+}
+
+bool FrozenIndex::Row::continues_in(const Row& next) const {
+  return end() == next.begin && layer == next.layer && is_zero == next.is_zero &&
+         (is_zero || physical + length == next.physical);
 }
 
 Extent FrozenIndex::Row::extent() const {

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "core/format/lsmt.h"
 #include "core/index/extent.h"
 
 namespace obd {
@@ -24,7 +25,10 @@ class FrozenIndex {
   // disjoint, of kind data or zero, and carry their layer number; physical sectors are at most
   // lsmt::kMaxPhysical. Extents at or past `disk_end` are dropped, one that crosses it is clipped.
   // Zero extents with nothing below are kept.
-  static FrozenIndex merge(std::vector<std::vector<Extent>> layers, Sectors disk_end);
+  static FrozenIndex merge(const std::vector<std::vector<Extent>>& layers, Sectors disk_end);
+  // The same of the layers' own indexes (SealedLayer::take_index()); layers[i] is layer i.
+  static FrozenIndex merge(const std::vector<std::vector<lsmt::PackedEntry>>& layers,
+                           Sectors disk_end);
 
   // As LiveIndex::find.
   size_t find(Sectors from, Sectors to, std::span<Extent> out) const;
@@ -47,9 +51,12 @@ class FrozenIndex {
 
     [[nodiscard]] uint64_t end() const { return begin + length; }
     [[nodiscard]] Extent extent() const;
+    [[nodiscard]] bool continues_in(const Row& next) const;
   };
 
-  void append_all(const std::vector<Extent>& extents);
+  template <typename Layers>
+  static FrozenIndex merge_layers(const Layers& layers, Sectors disk_end);
+  void append(const Extent& extent);
   void make_table();
   [[nodiscard]] const Row* first_ending_after(uint64_t sector) const;
 

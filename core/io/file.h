@@ -33,6 +33,8 @@ struct FileInfo {
   uint64_t block_size = 4096;  // the unit in which the host file system allocates
   uint64_t device = 0;         // with inode: the file's identity
   uint64_t inode = 0;
+  // When its content or attributes changed last (ctime), in nanoseconds of the host's clock.
+  int64_t changed = 0;
   uint64_t links = 1;  // names that the file has
   mode_t mode = 0644;
   uid_t owner = 0;

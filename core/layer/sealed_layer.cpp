@@ -100,8 +100,15 @@ Result<void> refuse_other_files(const Blob& blob) {
 
 Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std::string& path,
                                                        std::shared_ptr<BlockCache> cache) {
+  OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_only));
+  return open(std::move(file), std::move(cache));
+}
+
+Result<std::unique_ptr<SealedLayer>> SealedLayer::open(std::unique_ptr<File> file,
+                                                       std::shared_ptr<BlockCache> cache) {
   std::unique_ptr<SealedLayer> layer(new SealedLayer);
-  OBD_TRY_ASSIGN(layer->blob_, open_blob(fs, path, std::move(cache)));
+  OBD_TRY_ASSIGN(layer->blob_, open_blob(std::move(file), std::move(cache)));
+  const std::string& path = layer->path();
   const Blob& blob = *layer->blob_;
   OBD_TRY(refuse_other_files(blob));
   if (blob.size() < 2 * lsmt::kHeaderSize) {
@@ -123,78 +130,90 @@ Result<std::unique_ptr<SealedLayer>> SealedLayer::open(FileSystem& fs, const std
     layer->warnings_.push_back(
         fmt::format("{}: header and trailer flags have the unknown bits {:#x}", path, unknown));
   }
-  OBD_TRY(layer->load_index());
+  OBD_TRY_ASSIGN(Index index, layer->read_index());
+  layer->sum_up(index);
+  const MutexLock guard(layer->mutex_);
+  layer->index_ = std::move(index);
   return layer;
 }
 
-Result<void> SealedLayer::load_index() {
+Result<SealedLayer::Index> SealedLayer::read_index() const {
   const Sectors data_end = Sectors::floor(trailer_.index_offset);
+  Index index;
+  // No more of a number in the file than this is believed: beyond it, memory follows what is really
+  // there.
+  index.reserve(std::min(trailer_.index_size, lsmt::kMaxUpstreamEntries));
   Sectors previous_end;
-  std::vector<std::byte> buffer(std::min<uint64_t>(kEntriesPerRead, trailer_.index_size) *
-                                lsmt::kEntrySize);
-  // Extents are added as they are checked, so memory follows what is really in the file.
   for (uint64_t number = 0; number < trailer_.index_size;) {
     const uint64_t count = std::min<uint64_t>(kEntriesPerRead, trailer_.index_size - number);
-    const std::span<std::byte> chunk(buffer.data(), count * lsmt::kEntrySize);
-    OBD_TRY(read_exactly(*blob_, chunk, trailer_.index_offset + number * lsmt::kEntrySize));
-    for (uint64_t i = 0; i < count; ++i, ++number) {
-      const lsmt::Entry entry = lsmt::decode_entry(std::span<const std::byte, lsmt::kEntrySize>(
-          chunk.subspan(i * lsmt::kEntrySize, lsmt::kEntrySize)));
-      if (entry.is_invalid()) continue;
-      OBD_TRY(check_entry(number, entry, previous_end, data_end));
-      previous_end = entry.end();
-      Extent extent{entry.offset, entry.length, Sectors(), ExtentKind::zero, 0};
-      if (entry.zeroed) {
-        zero_sectors_ += entry.length;
-      } else {
-        extent.kind = ExtentKind::data;
-        extent.physical = entry.physical;
-        data_sectors_ += entry.length;
+    size_t kept = index.size();
+    index.resize(kept + count);
+    const std::span<lsmt::PackedEntry> entries = std::span(index).last(count);
+    OBD_TRY(read_exactly(*blob_, std::as_writable_bytes(entries),
+                         trailer_.index_offset + number * lsmt::kEntrySize));
+    lsmt::decode_entries(entries);
+    for (const lsmt::PackedEntry& entry : entries) {
+      if (!entry.is_invalid()) {
+        const Sectors physical_end =
+            entry.zeroed() ? entry.physical() : entry.physical() + entry.length();
+        if (entry.length() == Sectors() || entry.offset() < previous_end ||
+            entry.physical() < lsmt::kFirstDataSector || physical_end > data_end) {
+          return refuse_entry(number, entry, previous_end, data_end);
+        }
+        previous_end = entry.end();
+        index[kept++] = entry;
       }
-      extents_.push_back(extent);
+      ++number;
     }
+    index.resize(kept);
   }
-  extent_count_ = extents_.size();
+  return index;
+}
+
+// What is wrong with the first entry that read_index() cannot take.
+std::unexpected<Error> SealedLayer::refuse_entry(uint64_t number, const lsmt::PackedEntry& entry,
+                                                 Sectors previous_end, Sectors data_end) const {
+  if (entry.length() == Sectors()) {
+    return fail(EINVAL, "{}: index entry {}: length is 0", path(), number);
+  }
+  if (entry.offset() < previous_end) {
+    return fail(EINVAL,
+                "{}: index entry {}: offset {} lies before the end {} of the entry before: "
+                "the index is out of order or overlaps",
+                path(), number, entry.offset().count(), previous_end.count());
+  }
+  return fail(EINVAL,
+              "{}: index entry {}: moffset {} with length {} is not within the data area, "
+              "sectors {} to {}",
+              path(), number, entry.physical().count(), entry.length().count(),
+              lsmt::kFirstDataSector.count(), data_end.count());
+}
+
+void SealedLayer::sum_up(const Index& index) {
+  extent_count_ = index.size();
+  for (const lsmt::PackedEntry& entry : index) {
+    (entry.zeroed() ? zero_sectors_ : data_sectors_) += entry.length();
+  }
+  if (!index.empty()) end_ = index.back().end();
   if (extent_count_ > lsmt::kMaxUpstreamEntries) {
     warnings_.push_back(
         fmt::format("{}: {} index entries are more than the {} that overlaybd opens", path(),
                     extent_count_, lsmt::kMaxUpstreamEntries));
   }
-  if (trailer_.virtual_size != 0 && previous_end.bytes() > trailer_.virtual_size) {
+  if (trailer_.virtual_size != 0 && end_.bytes() > trailer_.virtual_size) {
     warnings_.push_back(fmt::format(
         "{}: the index reaches to byte {}, past the virtual_size {}; what lies past the end of the "
         "image's disk is not served",
-        path(), previous_end.bytes(), trailer_.virtual_size));
+        path(), end_.bytes(), trailer_.virtual_size));
   }
-  return {};
 }
 
-Result<void> SealedLayer::check_entry(uint64_t number, const lsmt::Entry& entry,
-                                      Sectors previous_end, Sectors data_end) const {
-  if (entry.length == Sectors()) {
-    return fail(EINVAL, "{}: index entry {}: length is 0", path(), number);
+Result<SealedLayer::Index> SealedLayer::take_index() const {
+  {
+    const MutexLock guard(mutex_);
+    if (index_) return *std::exchange(index_, std::nullopt);
   }
-  if (entry.offset < previous_end) {
-    return fail(EINVAL,
-                "{}: index entry {}: offset {} lies before the end {} of the entry before: "
-                "the index is out of order or overlaps",
-                path(), number, entry.offset.count(), previous_end.count());
-  }
-  const Sectors physical_end = entry.zeroed ? entry.physical : entry.physical + entry.length;
-  if (entry.physical < lsmt::kFirstDataSector || physical_end > data_end) {
-    return fail(EINVAL,
-                "{}: index entry {}: moffset {} with length {} is not within the data area, "
-                "sectors {} to {}",
-                path(), number, entry.physical.count(), entry.length.count(),
-                lsmt::kFirstDataSector.count(), data_end.count());
-  }
-  return {};
-}
-
-std::vector<Extent> SealedLayer::take_extents(LayerNumber layer) {
-  std::vector<Extent> taken = std::move(extents_);
-  for (Extent& extent : taken) extent.layer = layer;
-  return taken;
+  return read_index();
 }
 
 }  // namespace obd

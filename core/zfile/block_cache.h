@@ -1,7 +1,7 @@
 // Decompressed blocks of ZFiles, kept for as long as they are used and fit.
 //
 // One cache serves all layers of all images that it is given to; a process that opens several
-// images gives them one (OpenOptions::cache). The least recently used blocks go first. When many
+// images gives them one (LayerStore). The least recently used blocks go first. When many
 // readers want a block that is not there, one of them decompresses it and the others wait.
 //
 // Units: bytes. Ownership: blocks are handed out reference-counted: one that is evicted stays alive

@@ -12,6 +12,11 @@ namespace obd {
 Result<std::unique_ptr<Blob>> open_blob(FileSystem& fs, const std::string& path,
                                         std::shared_ptr<BlockCache> cache) {
   OBD_TRY_ASSIGN(auto file, fs.open(path, Access::read_only));
+  return open_blob(std::move(file), std::move(cache));
+}
+
+Result<std::unique_ptr<Blob>> open_blob(std::unique_ptr<File> file,
+                                        std::shared_ptr<BlockCache> cache) {
   // So that nobody replaces or writes it while it is read. A file that is just being sealed in
   // place is locked by its own writer, and some hosts have no locks: it is read all the same.
   (void)file->lock(LockMode::shared);
@@ -25,7 +30,7 @@ Result<std::unique_ptr<Blob>> open_blob(FileSystem& fs, const std::string& path,
   const bool is_tar =
       !lsmt::has_magic(start) && !zfile::has_magic(start) && tar::looks_like_tar(start);
   if (is_tar) {
-    OBD_TRY_ASSIGN(window, tar::find_member(start, info.size, path));
+    OBD_TRY_ASSIGN(window, tar::find_member(start, info.size, file->path()));
     OBD_TRY_ASSIGN(const size_t member, file->read_at(buffer, window.offset));
     start = std::span(buffer).first(std::min<uint64_t>(member, window.length));
   }

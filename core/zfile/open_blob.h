@@ -4,7 +4,8 @@
 // unwrapped, and its member may be a ZFile. All else is taken as it stands, and LSMT's reader says
 // what is wrong with it.
 //
-// Ownership: the blob owns the file and shares the cache, which may be null (nothing is kept).
+// Ownership: the blob takes the file, open for reading, and shares the cache, which may be null
+// (nothing is kept).
 // Thread-safety: may be called from many threads. Errors: those of opening and reading the file;
 // EINVAL and ENOTSUP for a malformed or unknown container, naming the file, the part and the field.
 
@@ -18,6 +19,8 @@
 
 namespace obd {
 
+Result<std::unique_ptr<Blob>> open_blob(std::unique_ptr<File> file,
+                                        std::shared_ptr<BlockCache> cache);
 Result<std::unique_ptr<Blob>> open_blob(FileSystem& fs, const std::string& path,
                                         std::shared_ptr<BlockCache> cache);
 

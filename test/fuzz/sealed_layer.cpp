@@ -27,13 +27,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::require(image.has_value(), "a layer that opens is an image");
   const bool compressed = (*layer)->blob().container().compression != Compression::none;
   Sectors end;
-  for (const Extent& extent : (*layer)->take_extents(0)) {
-    fuzz::require(extent.logical >= end && extent.length > Sectors(), "the index is in order");
-    end = extent.end();
-    const uint64_t offset = extent.logical.bytes();
+  const auto index = (*layer)->take_index();
+  fuzz::require(index.has_value(), "a layer that opens has an index");
+  for (const lsmt::PackedEntry& entry : *index) {
+    fuzz::require(entry.offset() >= end && entry.length() > Sectors(), "the index is in order");
+    end = entry.end();
+    const uint64_t offset = entry.offset().bytes();
     if (offset >= (*image)->size()) continue;
     std::vector<std::byte> content(
-        std::min<uint64_t>({extent.length.bytes(), (*image)->size() - offset, 1U << 20}));
+        std::min<uint64_t>({entry.length().bytes(), (*image)->size() - offset, 1U << 20}));
     const auto result = (*image)->read(content, offset);
     if (result) continue;
     fuzz::require(compressed && result.error().code == EIO, "an extent can be read");

@@ -109,6 +109,7 @@ Result<void> MemoryFile::truncate(uint64_t size) {
     return fail_errno(failure->code, "{}: truncate to {}", path_, size);
   }
   const uint64_t before = inode_->bytes.allocated();
+  ++inode_->info.changed;
   inode_->bytes.truncate(size);
   account(before);
   fs_.record({.kind = TraceKind::truncate, .file = inode_->number, .path = path_, .length = size});
@@ -123,6 +124,7 @@ Result<void> MemoryFile::punch_hole(ByteRange range) {
                       range.offset);
   }
   const uint64_t before = inode_->bytes.allocated();
+  ++inode_->info.changed;
   inode_->bytes.punch(range);
   account(before);
   fs_.record({.kind = TraceKind::punch,
@@ -163,6 +165,7 @@ Result<void> MemoryFile::lock(LockMode mode) {
 
 Result<void> MemoryFile::set_owner_and_mode(uid_t owner, gid_t group, mode_t mode) {
   const std::lock_guard lock(fs_.mutex_);
+  ++inode_->info.changed;
   inode_->info.owner = owner;
   inode_->info.group = group;
   inode_->info.mode = mode;

@@ -140,6 +140,7 @@ Result<void> MemoryFileSystem::write_locked(Inode& inode, const std::string& pat
         inode.bytes.writable_with(free_bytes / SparseBytes::kPageSize, offset, length));
   }
   const uint64_t before = inode.bytes.allocated();
+  ++inode.info.changed;
   inode.bytes.write(data.first(length), offset);
   if (inode.named) allocated_ += inode.bytes.allocated() - before;
   if (recording_ && length > 0) {

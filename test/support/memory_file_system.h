@@ -102,7 +102,7 @@ class MemoryFileSystem final : public FileSystem {
     uint64_t number = 0;
     SparseBytes bytes;
     bool named = true;
-    FileInfo info;  // mode, owner and group only
+    FileInfo info;  // mode, owner, group and changed only
     std::map<const File*, LockMode> locks;
   };
   struct Failure {

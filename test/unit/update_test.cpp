@@ -77,11 +77,11 @@ TEST_F(Updates, HoldWhatDiffersAlone) {
   }
   ASSERT_TRUE(write());
   const auto layer = expect_value(SealedLayer::open(fs_, kUpdate));
-  const auto extents = layer->take_extents(0);
-  ASSERT_EQ(extents.size(), 1u);
-  EXPECT_EQ(extents[0].kind, ExtentKind::zero);
-  EXPECT_EQ(extents[0].logical.bytes(), 8 * kBlockSize);
-  EXPECT_EQ(extents[0].length.bytes(), kBlockSize);
+  const auto index = expect_value(layer->take_index());
+  ASSERT_EQ(index.size(), 1u);
+  EXPECT_TRUE(index[0].zeroed());
+  EXPECT_EQ(index[0].offset().bytes(), 8 * kBlockSize);
+  EXPECT_EQ(index[0].length().bytes(), kBlockSize);
 }
 
 TEST_F(Updates, AreNotWrittenWhenNothingDiffers) {
