@@ -110,7 +110,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def conditions(options: Options) -> str:
     version = subprocess.run(["nbdkit", "--version"], capture_output=True, text=True).stdout.split()
     qemu = subprocess.run(["qemu-nbd", "--version"], capture_output=True, text=True).stdout.split()
-    return (f"Medians of {options.rounds} rounds of {options.seconds:g} s, disks of "
+    return (f"Medians of {options.rounds} round{'s' * (options.rounds > 1)} of {options.seconds:g} s, disks of "
             f"{options.size // MIB} MiB, {os.cpu_count()} CPUs, Linux {platform.release()}, "
             f"{' '.join(version[:2])}, qemu-nbd {qemu[1] if len(qemu) > 1 else '?'}.")
 
@@ -153,20 +153,19 @@ def main() -> int:
                 print(f"  {load.key:20} {load.title}")
         return 0
 
+    signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
     def end(number, frame):
+        for other in signals:  # cleaning up is not to be interrupted
+            signal.signal(other, signal.SIG_IGN)
         raise SystemExit(128 + number)
-    for number in (signal.SIGHUP, signal.SIGTERM):
+    for number in signals:
         signal.signal(number, end)
     try:
         measure(options)
-    except Failure as failure:
-        print(f"bench.sh: {failure}", file=sys.stderr)
-        return 1
-    except OSError as error:
+    except (Failure, OSError) as error:
         print(f"bench.sh: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

@@ -93,19 +93,19 @@ LARGE = ("--block", "1M", "--depth", "4")
 
 GROUPS = (
     Group("read", "Random reads of what lies in lower layers", READERS, (
-        Load("read", "4 KiB read, depth 16"),
-        Load("read-depth1", "4 KiB read, depth 1", ("--depth", "1"), disks=FEW_READERS),
-        Load("read-4conn", "4 KiB read, depth 16 over 4 connections", ("--connections", "4"),
+        Load("read", "4 KiB random read, depth 16"),
+        Load("read-depth1", "4 KiB random read, depth 1", ("--depth", "1"), disks=FEW_READERS),
+        Load("read-4conn", "4 KiB random read, depth 16 over 4 connections", ("--connections", "4"),
              disks=FEW_READERS),
     ), writes=False, together=True),
     Group("random", "Random access to a full disk", WRITERS, (
-        Load("overwrite", "4 KiB overwrite, depth 16", WRITE, needs=("filled",)),
-        Load("mix", "4 KiB, 70 % reads, 30 % writes, depth 16", ("--mix", "70,30,0"),
+        Load("overwrite", "4 KiB random overwrite, depth 16", WRITE, needs=("filled",)),
+        Load("mix", "4 KiB random, 70 % reads, 30 % writes, depth 16", ("--mix", "70,30,0"),
              needs=("filled",)),
-        Load("reread", "4 KiB read of the writable layer, depth 16", needs=("filled",)),
+        Load("reread", "4 KiB random read of the writable layer, depth 16", needs=("filled",)),
     )),
     Group("first-write", "First writes over a lower", OVERLAYS, (
-        Load("first-write", "4 KiB write, depth 16", (*WRITE, "--once")),
+        Load("first-write", "4 KiB first write of each block, depth 16", (*WRITE, "--once")),
     )),
     Group("sequential", "Large requests", WRITERS, (
         Load("seq-write", "1 MiB sequential write, depth 4", STATES["filled"], leaves="filled",
@@ -129,14 +129,14 @@ GROUPS = (
         Load("fua", "4 KiB write with FUA, depth 16", (*WRITE, "--fua", "100"),
              needs=("filled",)),
     ), durable=True, most=GIB // 4),
-    Group("open", "Start of the server to its first read", READERS, (
-        Load("open", "start to first read", opening=True),
+    Group("open", "Opening", READERS, (
+        Load("open", "start of the server to its first read", opening=True),
     ), writes=False),
     Group("many", "32 layers with 1,048,576 extents of 4 KiB all over the disk",
           (FILE, "qcow2-32", "append-32"), (
-              Load("many-open", "start to first read", opening=True),
-              Load("many-read", "4 KiB read, depth 16"),
-              Load("many-scattered-read", "1 MiB read of 256 extents, depth 4", LARGE, large=True),
+              Load("many-open", "start to first read, 1 M extents", opening=True),
+              Load("many-read", "4 KiB random read, depth 16, 1 M extents"),
+              Load("many-scattered-read", "1 MiB read of 256 extents, depth 4, 1 M extents", LARGE, large=True),
           ), writes=False, scattered=True, size=4 * GIB, quick=False),
 )
 LOADS = {load.key: load for group in GROUPS for load in group.loads}

@@ -67,19 +67,20 @@ class Table:
     title: str
     head: list[str]
     rows: list[list[str]]
+    words: int = 1  # so many columns hold words, the others numbers
 
     def as_text(self) -> str:
         widths = [max(len(row[i]) for row in [self.head, *self.rows])
                   for i in range(len(self.head))]
         lines = [self.title]
         for row in [self.head, *self.rows]:
-            cells = [cell.ljust(width) if i == 0 else cell.rjust(width)
+            cells = [cell.ljust(width) if i < self.words else cell.rjust(width)
                      for i, (cell, width) in enumerate(zip(row, widths))]
             lines.append("  " + "  ".join(cells).rstrip())
         return "\n".join(lines) + "\n"
 
     def as_markdown(self) -> str:
-        rule = ["---", *["---:"] * (len(self.head) - 1)]
+        rule = ["---" if i < self.words else "---:" for i in range(len(self.head))]
         lines = [f"**{self.title}**", ""]
         lines += ["| " + " | ".join(row) + " |" for row in [self.head, rule, *self.rows]]
         return "\n".join(lines) + "\n"
@@ -159,7 +160,8 @@ def target_table(verdicts: list[Verdict]) -> Table:
         rows.append([LOADS[target.load].title, DISKS[target.disk].title, what,
                      f"{sign} {target.bound:.2f}", number(verdict.measured, 2),
                      {True: "yes", False: "NO", None: "not measured"}[verdict.met]])
-    return Table("Targets", ["load", "disk", "figure", "bound", "measured", "met"], rows)
+    return Table("Targets", ["load", "disk", "figure", "bound", "measured", "met"], rows,
+                 words=3)
 
 
 def tables(summary: Summary) -> list[Table]:
@@ -267,9 +269,13 @@ def write_document(file: pathlib.Path, conditions: str, summary: Summary):
         picture = file.with_name(f"{file.stem}-{name}.svg")
         if plot(summary, picture):
             parts.append(f"![{alternative}]({picture.name})\n")
+    title = None
     for group in GROUPS:
-        parts += [load_table(summary, load).as_markdown() for load in group.loads
-                  if summary.disks(load.key)]
+        measured = [load for load in group.loads if summary.disks(load.key)]
+        if measured and group.title != title:
+            title = group.title
+            parts.append(f"### {title}\n")
+        parts += [load_table(summary, load).as_markdown() for load in measured]
     before, rest = file.read_text().split(BEGIN)
     after = rest.split(END)[1]
     text = f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}"
