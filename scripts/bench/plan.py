@@ -84,7 +84,7 @@ class Group:
 READERS = ("null", FILE, "cow-4k", "cow-64k", "qemu-raw", "qcow2", "qcow2-8", "qcow2-32",
            "qcow2-255", "append", "append-8", "append-32", "append-255", "sparse-32", "lz4-32",
            "zstd-32")
-FEW_READERS = (FILE, "cow-4k", "qcow2-32", "append-32", "lz4-32")
+FEW_READERS = (FILE, "cow-4k", "qcow2-32", "append-32")
 WRITERS = ("null", "memory", "qemu-raw", "qcow2", FILE, "append", "sparse", "cow-4k", "cow-64k")
 OVERLAYS = ("qcow2", FILE, "append", "sparse", "cow-4k", "cow-64k")
 DURABLE = ("qemu-raw", "qcow2", FILE, "append", "sparse")

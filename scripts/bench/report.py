@@ -185,7 +185,7 @@ def block(name: str, rows: list[list]) -> str:
 
 def draw_cpu(summary: Summary, file: pathlib.Path) -> bool:
     """CPU time for each 4 KiB request, by server and load."""
-    loads = [("read", "random read over 32 layers"), ("overwrite", "random overwrite"),
+    loads = [("read", "random read, over 32 layers if any"), ("overwrite", "random overwrite"),
              ("first-write", "first write over a lower")]
     servers = [("nbdkit file", (FILE,)), ("cow filter", ("cow-4k",)),
                ("append", ("append-32", "append")), ("sparse", ("sparse-32", "sparse")),
