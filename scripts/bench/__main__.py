@@ -15,7 +15,7 @@ import tempfile
 import report
 from disks import Failure, Programs
 from measure import Measurement, Options, chosen
-from plan import GROUPS
+from plan import LOADS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs/performance.md"
@@ -140,17 +140,18 @@ def measure(options: Options):
     if options.docs:
         report.write_document(options.docs, conditions(options), summary)
     print(conditions(options), end="\n\n")
-    for table in [*report.tables(summary), report.target_table(verdicts)]:
+    judged = [verdict for verdict in verdicts if verdict.met is not None]
+    title = (f"Targets: {sum(verdict.met for verdict in judged)} met, of {len(judged)}; "
+             f"{len(verdicts) - len(judged)} were not measured")
+    for table in [*report.tables(summary), *[report.target_table(judged, title)] * bool(judged)]:
         print(table.as_text())
 
 
 def main() -> int:
     options = parse(sys.argv[1:])
     if options.list:
-        for group in GROUPS:
-            print(f"{group.title}:")
-            for load in group.loads:
-                print(f"  {load.key:20} {load.title}")
+        for load in LOADS.values():
+            print(f"{load.key:20} {load.title}")
         return 0
 
     signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

@@ -114,8 +114,10 @@ class Content:
         """Puts what each layer holds into a qcow2 file of its own, over the one below."""
         copies = sorted((self._folder / f"none-{depth}").glob("*.raw"))
         below = []
-        options = ["-o", "cluster_size=4096"] if self._scattered else []
-        if not self._scattered:
+        options = []
+        if self._scattered:  # what serves a chain best then: clusters are allocated by 4 KiB
+            options = ["-o", "cluster_size=128k,extended_l2=on"]
+        else:
             copies.pop(0).unlink()
             below = ["-b", self.raw, "-F", "raw"]
         for copy in copies:
@@ -142,15 +144,8 @@ class Server:
         self._socket = folder / "socket"
         self._log = folder / "log"
         try:
-            command = self._command(programs, group)
-            environment = {**os.environ, "TMPDIR": str(folder)}  # where the cow filter writes
-            with open(self._log, "wb") as log:
-                began = time.perf_counter()
-                self._process = subprocess.Popen(
-                    [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log,
-                    stderr=log, env=environment)
-            self._read_first()
-            self.first_read_ms = (time.perf_counter() - began) * 1000
+            self._words = [str(word) for word in self._command(programs, group)]
+            self.start()
         except BaseException:
             self.stop()
             raise
@@ -162,6 +157,18 @@ class Server:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def start(self) -> float:
+        """Starts the process, anew if it runs; milliseconds until it has answered a read."""
+        self._end_process()
+        self._socket.unlink(missing_ok=True)
+        environment = {**os.environ, "TMPDIR": str(self._folder)}  # where the cow filter writes
+        with open(self._log, "wb") as log:
+            began = time.perf_counter()
+            self._process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, stdout=log,
+                                             stderr=log, env=environment)
+        self._read_first()
+        return (time.perf_counter() - began) * 1000
 
     def expect_content(self):
         """Compares some blocks with the raw file: whoever is measured serves the same disk."""
@@ -180,18 +187,23 @@ class Server:
         """Ends the server; what it tells about itself at its end, if it does."""
         told = {}
         if self._process:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._end_process()
             said = self._log.read_text(errors="replace")
             if found := re.search(r"(\d+) flushes by (\d+) syncs", said):
                 flushes, syncs = map(int, found.groups())
                 told = {"flushes": flushes, "syncs": syncs}
         shutil.rmtree(self._folder, ignore_errors=True)
         return told
+
+    def _end_process(self):
+        if not self._process:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _read_first(self):
         deadline = time.monotonic() + 60

@@ -60,7 +60,7 @@ class Load:
     leaves: Optional[str] = None     # the state that it leaves the disk in
     disks: tuple[str, ...] = ()      # only these; empty: all of the group
     large: bool = False              # tell MB/s, not requests/s
-    opening: bool = False            # no requests: the server's start to its first read
+    opening: bool = False            # no requests: from the server's start to its first read
     measure_all: bool = False        # until every block was visited, however long that takes
 
 
@@ -92,7 +92,8 @@ DURABLE = ("qemu-raw", "qcow2", FILE, "append", "sparse")
 LARGE = ("--block", "1M", "--depth", "4")
 
 GROUPS = (
-    Group("read", "Random reads of what lies in lower layers", READERS, (
+    Group("read", "Opening, and random reads of what lies in lower layers", READERS, (
+        Load("open", "start of the server to its first read", opening=True),
         Load("read", "4 KiB random read, depth 16"),
         Load("read-depth1", "4 KiB random read, depth 1", ("--depth", "1"), disks=FEW_READERS),
         Load("read-4conn", "4 KiB random read, depth 16 over 4 connections", ("--connections", "4"),
@@ -129,9 +130,6 @@ GROUPS = (
         Load("fua", "4 KiB write with FUA, depth 16", (*WRITE, "--fua", "100"),
              needs=("filled",)),
     ), durable=True, most=GIB // 4),
-    Group("open", "Opening", READERS, (
-        Load("open", "start of the server to its first read", opening=True),
-    ), writes=False),
     Group("many", "32 layers with 1,048,576 extents of 4 KiB all over the disk",
           (FILE, "qcow2-32", "append-32"), (
               Load("many-open", "start to first read, 1 M extents", opening=True),

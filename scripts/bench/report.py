@@ -149,7 +149,7 @@ def judge(summary: Summary) -> list[Verdict]:
     return verdicts
 
 
-def target_table(verdicts: list[Verdict]) -> Table:
+def target_table(verdicts: list[Verdict], title: str = "Targets") -> Table:
     rows = []
     for verdict in verdicts:
         target = verdict.target
@@ -160,7 +160,7 @@ def target_table(verdicts: list[Verdict]) -> Table:
         rows.append([LOADS[target.load].title, DISKS[target.disk].title, what,
                      f"{sign} {target.bound:.2f}", number(verdict.measured, 2),
                      {True: "yes", False: "NO", None: "not measured"}[verdict.met]])
-    return Table("Targets", ["load", "disk", "figure", "bound", "measured", "met"], rows,
+    return Table(title, ["load", "disk", "figure", "bound", "measured", "met"], rows,
                  words=3)
 
 
