@@ -76,8 +76,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="scripts/bench.sh", epilog=EXAMPLES, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Serves disks by nbdkit, qemu-nbd and this project's plugin, taking turns, over "
-        "Unix sockets;\nloads them, compares them, and says which performance targets are met.")
+        description="Serves disks by nbdkit, qemu-nbd and this project's plugin, taking turns,\n"
+        "loads them, compares them, and says which performance targets are met.")
     parser.add_argument("--quick", action="store_true",
                         help="fewer disks, shorter: 3 rounds of 0.5 s, 256M")
     parser.add_argument("--only", metavar="REGEX", type=pattern, default="",
@@ -88,9 +88,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                         help="how long each measurement takes (2)")
     parser.add_argument("--size", metavar="BYTES", type=size,
                         help="of the disks (512M); K, M and G are understood")
-    parser.add_argument("--directory", metavar="DIR", type=folder, default=folder("/dev/shm"),
-                        help="where the files go (/dev/shm; up to 25 times the size is needed)")
-    parser.add_argument("--flush-directory", metavar="DIR", type=folder, default=folder("/var/tmp"),
+    parser.add_argument("--directory", metavar="DIR", type=folder, default="/dev/shm",
+                        help="where the files go (/dev/shm; up to 16 times the size, and 14G for the "
+                        "loads called many)")
+    parser.add_argument("--flush-directory", metavar="DIR", type=folder, default="/var/tmp",
                         help="where those go that are flushed, on a real file system (/var/tmp)")
     parser.add_argument("--build", metavar="DIR", type=folder, default=ROOT / "build/release",
                         help="the build folder (build/release)")
@@ -110,9 +111,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def conditions(options: Options) -> str:
     version = subprocess.run(["nbdkit", "--version"], capture_output=True, text=True).stdout.split()
     qemu = subprocess.run(["qemu-nbd", "--version"], capture_output=True, text=True).stdout.split()
-    return (f"Medians of {options.rounds} round{'s' * (options.rounds > 1)} of {options.seconds:g} s, disks of "
-            f"{options.size // MIB} MiB, {os.cpu_count()} CPUs, Linux {platform.release()}, "
+    rounds = "1 round" if options.rounds == 1 else f"{options.rounds} rounds"
+    return (f"Medians of {rounds} of {options.seconds:g} s, disks of {options.size // MIB} MiB, "
+            f"{os.cpu_count()} CPUs, Linux {platform.release()}, "
             f"{' '.join(version[:2])}, qemu-nbd {qemu[1] if len(qemu) > 1 else '?'}.")
+
+
+def tell(text: str):
+    """Prints; who reads only the beginning is nothing to complain of."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def measure(options: Options):
@@ -120,6 +131,9 @@ def measure(options: Options):
     programs.check(*["gnuplot"] if options.docs else [])
     if options.docs:
         report.check_document(options.docs)
+    for file in filter(None, (options.json, options.docs)):
+        if not os.access(file.absolute().parent, os.W_OK):
+            raise Failure(f"{file} cannot be written: its folder is missing or read-only")
     made = []
     try:
         for directory in (options.directory, options.flush_directory):
@@ -131,6 +145,13 @@ def measure(options: Options):
             shutil.rmtree(directory, ignore_errors=True)
     summary = report.Summary(measurement.results)
     verdicts = report.judge(summary)
+    judged = [verdict for verdict in verdicts if verdict.met is not None]
+    title = (f"Targets: {sum(verdict.met for verdict in judged)} met, of {len(judged)}; "
+             f"{len(verdicts) - len(judged)} were not measured")
+    tables = report.tables(summary)
+    if judged:
+        tables.append(report.target_table(judged, title))
+    tell("\n".join([conditions(options) + "\n", *[table.as_text() for table in tables]]))
     if options.json:
         options.json.write_text(json.dumps({
             "conditions": conditions(options), "rounds": options.rounds,
@@ -139,19 +160,12 @@ def measure(options: Options):
             "targets": [verdict.as_dict() for verdict in verdicts]}, indent=1) + "\n")
     if options.docs:
         report.write_document(options.docs, conditions(options), summary)
-    print(conditions(options), end="\n\n")
-    judged = [verdict for verdict in verdicts if verdict.met is not None]
-    title = (f"Targets: {sum(verdict.met for verdict in judged)} met, of {len(judged)}; "
-             f"{len(verdicts) - len(judged)} were not measured")
-    for table in [*report.tables(summary), *[report.target_table(judged, title)] * bool(judged)]:
-        print(table.as_text())
 
 
 def main() -> int:
     options = parse(sys.argv[1:])
     if options.list:
-        for load in LOADS.values():
-            print(f"{load.key:20} {load.title}")
+        tell("".join(f"{load.key:20} {load.title}\n" for load in LOADS.values()))
         return 0
 
     signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

@@ -134,7 +134,8 @@ GROUPS = (
           (FILE, "qcow2-32", "append-32"), (
               Load("many-open", "start to first read, 1 M extents", opening=True),
               Load("many-read", "4 KiB random read, depth 16, 1 M extents"),
-              Load("many-scattered-read", "1 MiB read of 256 extents, depth 4, 1 M extents", LARGE, large=True),
+              Load("many-scattered-read", "1 MiB read of 256 extents, depth 4, 1 M extents",
+                   LARGE, large=True),
           ), writes=False, scattered=True, size=4 * GIB, quick=False),
 )
 LOADS = {load.key: load for group in GROUPS for load in group.loads}
