@@ -89,8 +89,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--size", metavar="BYTES", type=size,
                         help="of the disks (512M); K, M and G are understood")
     parser.add_argument("--directory", metavar="DIR", type=folder, default="/dev/shm",
-                        help="where the files go (/dev/shm; up to 16 times the size, and 14G for the "
-                        "loads called many)")
+                        help="where the files go (/dev/shm; up to 28 times the size, 12 times "
+                        "with --quick)")
     parser.add_argument("--flush-directory", metavar="DIR", type=folder, default="/var/tmp",
                         help="where those go that are flushed, on a real file system (/var/tmp)")
     parser.add_argument("--build", metavar="DIR", type=folder, default=ROOT / "build/release",

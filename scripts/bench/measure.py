@@ -146,7 +146,7 @@ class Measurement:
     def _has_space(self, group: Group, disks: list[Disk]) -> bool:
         """By a generous guess. Raises if not, unless this group is that large for everybody."""
         size = self._size(group)
-        chain = 1.5 if group.scattered else 3  # copy and chain; in a chain, whole clusters
+        chain = 1.5 if group.scattered else 7  # copy and chain; in a chain, whole clusters
         layers = sum(chain if disk.kind == "qcow2" else 1 for disk in disks
                      if disk.lowers > 1 and disk.kind != "sparse")
         needed = int(size * (1 + (not group.scattered) + layers + 4 * group.writes))
