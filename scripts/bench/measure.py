@@ -79,19 +79,23 @@ class Measurement:
             for _, disks, loads in self._chosen for disk in disks for load in loads))
 
     def run(self):
-        for group, disks, loads in self._chosen:
-            size = self._size(group)
-            self._progress.show(f"{group.key}: making the disks")
-            content = Content(self._programs, self._folder / "content", group, size)
-            content.make(disks)
-            for number in range(1, self._options.rounds + 1):
-                # Another order each time, so that nobody always comes first.
-                first = (number - 1) * len(disks) // self._options.rounds
-                order = disks[first:] + disks[:first]
-                for batch in [order] if group.together else [[disk] for disk in order]:
-                    self._run_batch(number, group, content, batch, loads)
-            content.drop()
-        self._progress.clear()
+        try:
+            for group, disks, loads in self._chosen:
+                self._run_group(group, disks, loads)
+        finally:
+            self._progress.clear()
+
+    def _run_group(self, group: Group, disks: list[Disk], loads: list[Load]):
+        self._progress.show(f"{group.key}: making the disks")
+        content = Content(self._programs, self._folder / "content", group, self._size(group))
+        content.make(disks)
+        for number in range(1, self._options.rounds + 1):
+            # Another order each time, so that nobody always comes first.
+            first = (number - 1) * len(disks) // self._options.rounds
+            order = disks[first:] + disks[:first]
+            for batch in [order] if group.together else [[disk] for disk in order]:
+                self._run_batch(number, group, content, batch, loads)
+        content.drop()
 
     def _run_batch(self, number: int, group: Group, content: Content, disks: list[Disk],
                    loads: list[Load]):
