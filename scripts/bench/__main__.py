@@ -147,7 +147,7 @@ def measure(options: Options):
     verdicts = report.judge(summary)
     judged = [verdict for verdict in verdicts if verdict.met is not None]
     title = (f"Targets: {sum(verdict.met for verdict in judged)} met, of {len(judged)}; "
-             f"{len(verdicts) - len(judged)} were not measured")
+             f"not measured: {len(verdicts) - len(judged)}")
     tables = report.tables(summary)
     if judged:
         tables.append(report.target_table(judged, title))
