@@ -73,6 +73,7 @@ dev_packages=(
   docker-registry
   erofs-utils
   fio
+  gnuplot-nox
   golang-github-containerd-containerd-dev
   golang-go
   jq

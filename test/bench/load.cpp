@@ -7,23 +7,22 @@
 
 #include <dirent.h>
 #include <fmt/format.h>
-#include <getopt.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <fstream>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <random>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "test/e2e/nbd_client.h"
@@ -33,152 +32,70 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::string_view kHelp =
-    R"(usage: obd_load [OPTION]... URI
-Loads an NBD server and prints requests and MB per second and latencies as JSON.
-
-  --connections N   connections (1)
-  --depth N         requests in flight, over all connections (16)
-  --block BYTES     bytes per request (4096)
-  --mix R,W,Z       shares of reads, writes and zeroes in per cent (100,0,0)
-  --sequential      ascending offsets; else random ones
-  --span BYTES      use only the first BYTES of the disk
-  --flush-every N   a flush after every N requests (none)
-  --seconds S       how long to measure (3)
-  --requests N      measure so many requests instead of a time
-  --warm-up S       how long to run before measuring (0.3)
-  --once            one pass over the span instead of a time; needs --sequential
-  --seed N          of the random offsets (1)
-  --server-pid PID  also tell the CPU time per request of that process
-)";
+constexpr int kExitUsage = 2;
+constexpr uint64_t kMostBlock = 32U << 20;  // bytes; what NBD servers take in one request
+constexpr uint64_t kMostDepth = 4096;
 
 struct Options {
   std::string uri;
   uint64_t connections = 1;
   uint64_t depth = 16;
-  uint64_t block = 4096;                      // bytes
-  std::array<uint64_t, 3> mix = {100, 0, 0};  // per cent of reads, writes, zeroes
+  uint64_t block = 4096;                    // bytes
+  std::vector<uint64_t> mix = {100, 0, 0};  // per cent of reads, writes, zeroes
+  uint64_t fua = 0;                         // per cent of writes and zeroes
   bool sequential = false;
   uint64_t span = 0;  // bytes; 0: the whole disk
   uint64_t flush_every = 0;
-  double seconds = 3;
-  uint64_t requests = 0;  // 0: as long as `seconds`
+  std::optional<double> seconds;  // without: 3, or with `once` as long as that takes
+  uint64_t requests = 0;          // 0: as long as `seconds`
   double warm_up = 0.3;
   bool once = false;
   uint64_t seed = 1;
   std::optional<uint64_t> server_pid;
 };
 
-template <typename T>
-T number(std::string_view text) {
-  T value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) die("not a number: {}", text);
-  return value;
-}
-
-std::array<uint64_t, 3> parse_mix(std::string_view text) {
-  std::array<uint64_t, 3> mix = {};
-  for (uint64_t& share : mix) {
-    const size_t comma = text.find(',');
-    share = number<uint64_t>(text.substr(0, comma));
-    text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
-    if (text.empty() && &share != &mix.back()) die("--mix needs three numbers");
+// The value is an exit status when there is nothing more to do.
+std::optional<int> parse(int argc, char** argv, Options& options) {
+  CLI::App app("Loads an NBD server; prints requests and MB per second and latencies as JSON.");
+  const CLI::AsSizeValue size(/*kb_is_1000=*/false);
+  const CLI::Range per_cent(0, 100);
+  app.add_option("uri", options.uri, "Where the server is: nbd+unix:///?socket=PATH")
+      ->required()
+      ->type_name("URI");
+  app.add_option("--connections", options.connections, "Connections (1)")->check(CLI::Range(1, 64));
+  app.add_option("--depth", options.depth, "Requests in flight, over all connections (16)")
+      ->check(CLI::Range(uint64_t{1}, kMostDepth));
+  app.add_option("--block", options.block, "Bytes per request (4K)")
+      ->transform(size)
+      ->check(CLI::Range(uint64_t{1}, kMostBlock));
+  app.add_option("--mix", options.mix, "Per cent of reads, writes and zeroes (100,0,0)")
+      ->delimiter(',')
+      ->expected(3)
+      ->check(per_cent)
+      ->type_name("R,W,Z");
+  app.add_option("--fua", options.fua, "Per cent of writes and zeroes that are forced to disk (0)")
+      ->check(per_cent);
+  app.add_flag("--sequential", options.sequential, "Ascending offsets; else random ones");
+  app.add_option("--span", options.span, "Use only so much of the disk")->transform(size);
+  app.add_option("--flush-every", options.flush_every, "A flush after so many requests (none)");
+  app.add_option("--seconds", options.seconds,
+                 "How long to measure (3); with --once the most that it may take (no limit)");
+  app.add_option("--requests", options.requests, "Measure so many requests instead of a time");
+  app.add_option("--warm-up", options.warm_up, "Seconds to run before measuring (0.3)");
+  app.add_flag("--once", options.once, "Each block of the span once, without warming up");
+  app.add_option("--seed", options.seed, "Of the random offsets (1)");
+  app.add_option("--server-pid", options.server_pid,
+                 "Also tell the CPU time per request of that process");
+  try {
+    app.parse(argc, argv);
+    if (options.mix[0] + options.mix[1] + options.mix[2] != 100)
+      throw CLI::ValidationError("--mix", "must make 100");
+    if (options.depth < options.connections)
+      throw CLI::ValidationError("--depth", "must be at least --connections");
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? EXIT_SUCCESS : kExitUsage;
   }
-  if (!text.empty() || mix[0] > 100 || mix[1] > 100 || mix[0] + mix[1] + mix[2] != 100)
-    die("--mix needs three numbers that make 100");
-  return mix;
-}
-
-Options parse(int argc, char** argv) {
-  enum Option {
-    kConnections = 1,
-    kDepth,
-    kBlock,
-    kMix,
-    kSequential,
-    kSpan,
-    kFlushEvery,
-    kSeconds,
-    kRequests,
-    kWarmUp,
-    kOnce,
-    kSeed,
-    kServerPid,
-    kHelpOption
-  };
-  const std::array<option, 15> table = {{{"connections", required_argument, nullptr, kConnections},
-                                         {"depth", required_argument, nullptr, kDepth},
-                                         {"block", required_argument, nullptr, kBlock},
-                                         {"mix", required_argument, nullptr, kMix},
-                                         {"sequential", no_argument, nullptr, kSequential},
-                                         {"span", required_argument, nullptr, kSpan},
-                                         {"flush-every", required_argument, nullptr, kFlushEvery},
-                                         {"seconds", required_argument, nullptr, kSeconds},
-                                         {"requests", required_argument, nullptr, kRequests},
-                                         {"warm-up", required_argument, nullptr, kWarmUp},
-                                         {"once", no_argument, nullptr, kOnce},
-                                         {"seed", required_argument, nullptr, kSeed},
-                                         {"server-pid", required_argument, nullptr, kServerPid},
-                                         {"help", no_argument, nullptr, kHelpOption},
-                                         {nullptr, 0, nullptr, 0}}};
-  Options options;
-  int chosen = 0;
-  while ((chosen = getopt_long(argc, argv, "", table.data(), nullptr)) != -1) {
-    switch (chosen) {
-      case kConnections:
-        options.connections = number<uint64_t>(optarg);
-        break;
-      case kDepth:
-        options.depth = number<uint64_t>(optarg);
-        break;
-      case kBlock:
-        options.block = number<uint64_t>(optarg);
-        break;
-      case kMix:
-        options.mix = parse_mix(optarg);
-        break;
-      case kSequential:
-        options.sequential = true;
-        break;
-      case kSpan:
-        options.span = number<uint64_t>(optarg);
-        break;
-      case kFlushEvery:
-        options.flush_every = number<uint64_t>(optarg);
-        break;
-      case kSeconds:
-        options.seconds = number<double>(optarg);
-        break;
-      case kRequests:
-        options.requests = number<uint64_t>(optarg);
-        break;
-      case kWarmUp:
-        options.warm_up = number<double>(optarg);
-        break;
-      case kOnce:
-        options.once = true;
-        break;
-      case kSeed:
-        options.seed = number<uint64_t>(optarg);
-        break;
-      case kServerPid:
-        options.server_pid = number<uint64_t>(optarg);
-        break;
-      case kHelpOption:
-        fmt::print("{}", kHelp);
-        std::exit(EXIT_SUCCESS);
-      default:
-        std::exit(EXIT_FAILURE);  // getopt has said what is wrong
-    }
-  }
-  if (optind + 1 != argc) die("expected one URI; see --help");
-  options.uri = argv[optind];
-  if (options.connections == 0 || options.depth < options.connections || options.depth > 4096)
-    die("--depth must be from --connections to 4096, --connections at least 1");
-  if (options.block == 0 || options.block > (32U << 20)) die("--block must be from 1 to 32 MiB");
-  if (options.once && !options.sequential) die("--once needs --sequential");
-  return options;
+  return std::nullopt;
 }
 
 // Nanoseconds that the threads of a process have run; those that have ended are not counted.
@@ -282,6 +199,11 @@ class Load {
     const uint64_t span = options.span == 0 ? size : std::min(options.span, size);
     blocks_ = span / options.block;
     if (blocks_ == 0) die("the disk of {} bytes is smaller than a block", size);
+    if (options.once && !options.sequential) {
+      order_.resize(blocks_);
+      std::iota(order_.begin(), order_.end(), uint64_t{0});
+      std::shuffle(order_.begin(), order_.end(), random_);
+    }
     for (uint64_t i = 0; i < options.depth; ++i) {
       slots_.emplace_back(options.block);
       // Random bytes: neither zeros nor compressible.
@@ -289,11 +211,11 @@ class Load {
     }
   }
 
-  // Runs until the deadline; without one, until the end of the span with --once, or so many
-  // requests. Counts.
-  Totals run(std::optional<Clock::time_point> deadline) {
+  // Runs until the deadline, the end of the span with --once, or so many requests: whichever comes
+  // first. Counts.
+  Totals run(std::optional<Clock::time_point> deadline, uint64_t requests = UINT64_MAX) {
     Totals totals;
-    left_ = deadline || options_.requests == 0 ? UINT64_MAX : options_.requests;
+    left_ = requests;
     bool going = true;
     while (true) {
       bool busy = false;
@@ -321,7 +243,8 @@ class Load {
   }
 
   uint64_t next_block() {
-    return options_.sequential ? next_sequential_++ % blocks_ : random_() % blocks_;
+    if (!order_.empty()) return order_[visited_++];
+    return options_.sequential ? visited_++ % blocks_ : random_() % blocks_;
   }
 
   // False when the one pass, or the last request, is over.
@@ -332,16 +255,19 @@ class Load {
       if (!connection.flush(slot)) die("the server went away");
       return true;
     }
-    if ((options_.once && next_sequential_ == blocks_) || left_ == 0) return false;
+    if ((options_.once && visited_ == blocks_) || left_ == 0) return false;
     --left_;
     const uint64_t offset = next_block() * options_.block;
     const uint64_t dice = random_() % 100;
+    // Not drawn when there is nothing to choose: the offsets stay what they were.
+    const bool fua = options_.fua != 0 && random_() % 100 < options_.fua;
+    const uint32_t flags = fua ? LIBNBD_CMD_FLAG_FUA : 0;
     slot.counted_bytes = options_.block;
     slot.begin();
     const bool sent = dice < options_.mix[0] ? connection.read(slot.buffer(), offset, slot)
                       : dice < options_.mix[0] + options_.mix[1]
-                          ? connection.write(slot.buffer(), offset, 0, slot)
-                          : connection.zero(offset, options_.block, 0, slot);
+                          ? connection.write(slot.buffer(), offset, flags, slot)
+                          : connection.zero(offset, options_.block, flags, slot);
     if (!sent) die("the server went away");
     return true;
   }
@@ -351,7 +277,8 @@ class Load {
   std::vector<NbdConnection> connections_;
   std::deque<Slot> slots_;
   uint64_t blocks_ = 0;
-  uint64_t next_sequential_ = 0;
+  std::vector<uint64_t> order_;  // of all blocks; empty unless each is visited once, at random
+  uint64_t visited_ = 0;         // blocks, unless they are drawn at random
   uint64_t since_flush_ = 0;
   uint64_t left_ = 0;  // requests that may still be sent
 };
@@ -366,6 +293,7 @@ void report(const Options& options, const Totals& totals, double seconds, uint64
   fmt::print(R"({{"connections": {}, "depth": {}, "block": {}, "mix": [{}, {}, {}], )",
              options.connections, options.depth, options.block, options.mix[0], options.mix[1],
              options.mix[2]);
+  fmt::print(R"("fua": {}, "flush_every": {}, )", options.fua, options.flush_every);
   fmt::print(R"("sequential": {}, "seconds": {:.3f}, "requests": {}, "iops": {:.0f}, )",
              options.sequential, seconds, totals.requests, requests / seconds);
   fmt::print(R"("mb_per_s": {:.1f}, "latency_us": {{"p50": {:.1f}, "p90": {:.1f}, )",
@@ -385,16 +313,20 @@ void report(const Options& options, const Totals& totals, double seconds, uint64
 
 int main(int argc, char** argv) {
   using namespace obd::test;
-  const Options options = parse(argc, argv);
+  Options options;
+  if (const auto status = parse(argc, argv, options)) return *status;
   Load load(options);
   if (!options.once && options.warm_up > 0) (void)load.run(after(options.warm_up));
   const auto cpu_now = [&] {
     return options.server_pid ? cpu_nanoseconds(*options.server_pid) : 0;
   };
+  std::optional<double> limit = options.seconds;
+  if (!limit && !options.once) limit = 3;
   const uint64_t cpu_before = cpu_now();
   const auto began = Clock::now();
-  const bool until_done = options.once || options.requests != 0;
-  const Totals totals = load.run(until_done ? std::nullopt : std::optional(after(options.seconds)));
+  const Totals totals = options.requests != 0 ? load.run(std::nullopt, options.requests)
+                        : limit               ? load.run(after(*limit))
+                                              : load.run(std::nullopt);
   const std::chrono::duration<double> seconds = Clock::now() - began;
   report(options, totals, seconds.count(), cpu_now() - cpu_before);
 }
