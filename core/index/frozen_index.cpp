@@ -1,7 +1,9 @@
-// The frozen index: three-word rows in order of their first sector, and a table that leads to the
-// few rows among which a sector is to be found by bisection. The table has about as many parts as
-// there are rows, so on a disk that is written all over a part holds one or two; the worst case,
-// all rows but one in one part, is a bisection of all.
+// The frozen index: rows of two words in order, and a table that leads to the few rows among which
+// a sector is to be found. The table has one or two parts for each row, so on a disk that is
+// written all over a part holds one row or none. How many of the first kRowsAtOnce end before the
+// sector is counted without a branch, as no processor could foresee which; only where rows are
+// crowded does a bisection follow. The worst case, all rows but one in one part, is a bisection of
+// all.
 //
 // merge() folds neighbouring layers in pairs, then the results in pairs, and so on: each round is
 // linear in all extents together, and the number of rounds is the logarithm of the number of
@@ -21,6 +23,9 @@ namespace obd {
 namespace {
 
 using Extents = std::vector<Extent>;
+
+// So many rows are looked at from wherever the table leads to.
+constexpr size_t kRowsAtOnce = 4;
 
 // `upper` over `lower`: all of the one, and what it leaves uncovered of the other.
 Extents overlay(const Extents& upper, const Extents& lower) {
@@ -52,6 +57,7 @@ void clip(Extents& extents, Sectors disk_end) {
 
 bool continues_in(const Extent& extent, const Extent& next) {
   return extent.end() == next.logical && extent.kind == next.kind && extent.layer == next.layer &&
+         extent.length + next.length <= lsmt::kMaxLength &&
          (extent.kind == ExtentKind::zero || extent.physical + extent.length == next.physical);
 }
 
@@ -77,38 +83,48 @@ FrozenIndex FrozenIndex::merge(std::vector<Extents> layers, Sectors disk_end) {
 
 // Fills an empty index from sorted, disjoint extents, joining those that continue each other.
 void FrozenIndex::append_all(const Extents& extents) {
-  rows_.reserve(extents.size());
+  rows_.reserve(extents.size() + kRowsAtOnce);
   for (auto next = extents.begin(); next != extents.end();) {
     Extent joined = *next;
     for (++next; next != extents.end() && continues_in(joined, *next); ++next) {
       joined.length += next->length;
     }
-    assert(joined.kind != ExtentKind::hole && joined.physical <= lsmt::kMaxPhysical);
+    assert(joined.kind != ExtentKind::hole && joined.length <= lsmt::kMaxLength);
+    assert(joined.logical < lsmt::kAddressableEnd && joined.physical <= lsmt::kMaxPhysical);
     const bool is_zero = joined.kind == ExtentKind::zero;
-    rows_.push_back({.begin = joined.logical.count(),
-                     .length = joined.length.count(),
+    rows_.push_back({.length = joined.length.count() & lsmt::kMaxLength.count(),
+                     .begin = joined.logical.count() & lsmt::kInvalidOffset.count(),
                      .physical = is_zero ? 0 : joined.physical.count() & lsmt::kMaxPhysical.count(),
                      .is_zero = is_zero,
                      .layer = joined.layer});
     (is_zero ? zero_sectors_ : data_sectors_) += joined.length;
+    end_ = joined.end();
   }
+  extent_count_ = rows_.size();
+  // No row can end after the padding.
+  rows_.insert(rows_.end(), kRowsAtOnce,
+               {.length = lsmt::kMaxLength.count(),
+                .begin = lsmt::kInvalidOffset.count(),
+                .physical = 0,
+                .is_zero = false,
+                .layer = 0});
   rows_.shrink_to_fit();
   make_table();
 }
 
 void FrozenIndex::make_table() {
-  if (rows_.empty() || rows_.size() > std::numeric_limits<uint32_t>::max()) return;
-  first_begin_ = rows_.front().begin;
-  const uint64_t sectors = rows_.back().begin - first_begin_ + 1;
-  while (sectors >> part_shift_ > rows_.size()) ++part_shift_;
-  const uint64_t parts = ((sectors - 1) >> part_shift_) + 1;
-  // One more, so that each part's rows end where the next one's begin.
-  table_.reserve(parts + 1);
-  for (uint32_t row = 0; row < rows_.size(); ++row) {
-    const uint64_t part = (rows_[row].begin - first_begin_) >> part_shift_;
-    while (table_.size() <= part) table_.push_back(row);
+  if (extent_count_ == 0) return;
+  // One part, of which nothing is expected, if there are more rows than its numbers can count.
+  const uint64_t most_parts =
+      extent_count_ > std::numeric_limits<uint32_t>::max() ? 1 : 2 * extent_count_;
+  const uint64_t last_sector = end_.count() - 1;
+  while (last_sector >> part_shift_ >= most_parts) ++part_shift_;
+  table_.resize((last_sector >> part_shift_) + 1);
+  size_t row = 0;
+  for (uint64_t part = 0; part < table_.size(); ++part) {
+    while (rows_[row].end() <= part << part_shift_) ++row;
+    table_[part] = static_cast<uint32_t>(row);
   }
-  table_.push_back(static_cast<uint32_t>(rows_.size()));
 }
 
 Extent FrozenIndex::Row::extent() const {
@@ -116,40 +132,38 @@ Extent FrozenIndex::Row::extent() const {
           is_zero ? ExtentKind::zero : ExtentKind::data, static_cast<LayerNumber>(layer)};
 }
 
-// The first row that ends after `sector`, or the end of the rows.
-const FrozenIndex::Row* FrozenIndex::first_ending_after(uint64_t sector) const {
+std::span<const FrozenIndex::Row> FrozenIndex::rows_ending_after(Sectors sector) const {
+  if (sector >= end_) return {};
+  const uint64_t part = sector.count() >> part_shift_;
+  const auto ends_before = [&](const Row& row) { return row.end() <= sector.count(); };
   const Row* const rows = rows_.data();
-  const Row* first = rows;
-  const Row* last = rows + rows_.size();
-  if (!table_.empty()) {
-    if (sector < first_begin_) return first;
-    const uint64_t part =
-        std::min<uint64_t>((sector - first_begin_) >> part_shift_, table_.size() - 2);
-    last = rows + table_[part + 1];
-    first = rows + table_[part];
+  const Row* row = rows + table_[part];
+  size_t passed = 0;
+  for (size_t i = 0; i < kRowsAtOnce; ++i) passed += ends_before(row[i]) ? 1 : 0;
+  row += passed;
+  const Row* const rows_end = rows + extent_count_;
+  if (passed == kRowsAtOnce) {
+    const Row* const last = part + 1 < table_.size() ? rows + table_[part + 1] : rows_end;
+    row = std::partition_point(row, last, ends_before);
   }
-  const Row* after = std::upper_bound(
-      first, last, sector, [](uint64_t wanted, const Row& row) { return wanted < row.begin; });
-  return after != rows && after[-1].end() > sector ? after - 1 : after;
+  return {row, rows_end};
 }
 
 size_t FrozenIndex::find(Sectors from, Sectors to, std::span<Extent> out) const {
-  if (from >= to || out.empty()) return 0;
-  const Row* const end = rows_.data() + rows_.size();
+  if (from >= to) return 0;
   size_t found = 0;
-  for (const Row* row = first_ending_after(from.count());
-       row != end && row->begin < to.count() && found < out.size(); ++row) {
-    out[found++] = row->extent().clipped(from, to);
+  for (const Row& row : rows_ending_after(from)) {
+    if (row.begin >= to.count() || found == out.size()) break;
+    out[found++] = row.extent().clipped(from, to);
   }
   return found;
 }
 
 bool FrozenIndex::reads_as_zeros(Sectors from, Sectors to) const {
   if (from >= to) return true;
-  const Row* const end = rows_.data() + rows_.size();
-  for (const Row* row = first_ending_after(from.count()); row != end && row->begin < to.count();
-       ++row) {
-    if (!row->is_zero) return false;
+  for (const Row& row : rows_ending_after(from)) {
+    if (row.begin >= to.count()) break;
+    if (!row.is_zero) return false;
   }
   return true;
 }
