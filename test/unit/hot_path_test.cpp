@@ -14,8 +14,11 @@
 #include <filesystem>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/image/image.h"
