@@ -3,6 +3,8 @@
 
 include(GoogleTest)
 
+obd_precompile_headers(test <gmock/gmock.h> <gtest/gtest.h> LIBRARIES GTest::gmock GTest::gtest)
+
 # All that obd_add_test() makes: what the sanitizer presets build and run.
 add_custom_target(engine_tests)
 
@@ -18,8 +20,7 @@ function(obd_add_test name)
     ${name} PRIVATE obd_core ${arg_LIBRARIES} GTest::gmock GTest::gtest GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE OBD_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/test)
-  # Half of what compiling a test takes is GoogleTest's headers.
-  target_precompile_headers(${name} PRIVATE <gmock/gmock.h> <gtest/gtest.h>)
+  target_precompile_headers(${name} REUSE_FROM obd_test_headers)
   add_dependencies(engine_tests ${name})
   gtest_discover_tests(
     ${name}

@@ -1,7 +1,9 @@
-// The frozen index: three-word rows in order of their first sector, and a table that leads to the
-// few rows among which a sector is to be found by bisection. The table has about as many parts as
-// there are rows, so on a disk that is written all over a part holds one or two; the worst case,
-// all rows but one in one part, is a bisection of all. Rows and table are made in one pass each.
+// The frozen index: rows of two words in order, and a table that leads to the few rows among which
+// a sector is to be found. The table has one or two parts for each row, so on a disk that is
+// written all over a part holds one row or none. How many of the first kRowsAtOnce end before the
+// sector is counted without a branch, as no processor could foresee which; only where rows are
+// crowded does a bisection follow. The worst case, all rows but one in one part, is a bisection of
+// all. Rows and table are made in one pass each.
 
 #include "core/index/frozen_index.h"
 
@@ -12,6 +14,13 @@
 #include "core/index/stack_merge.h"
 
 namespace obd {
+
+namespace {
+
+// So many rows are looked at from wherever the table leads to.
+constexpr size_t kRowsAtOnce = 4;
+
+}  // namespace
 
 FrozenIndex FrozenIndex::merge(const std::vector<std::vector<Extent>>& layers, Sectors disk_end) {
   return merge_layers(layers, disk_end);
@@ -27,8 +36,16 @@ FrozenIndex FrozenIndex::merge_layers(const Layers& layers, Sectors disk_end) {
   FrozenIndex index;
   size_t most = 0;
   for (const auto& layer : layers) most += layer.size();
-  index.rows_.reserve(most);
+  index.rows_.reserve(most + kRowsAtOnce);
   merge_stack(layers, disk_end, [&](const Extent& extent) { index.append(extent); });
+  index.extent_count_ = index.rows_.size();
+  // No row can end after the padding.
+  index.rows_.insert(index.rows_.end(), kRowsAtOnce,
+                     {.length = lsmt::kMaxLength.count(),
+                      .begin = lsmt::kInvalidOffset.count(),
+                      .physical = 0,
+                      .is_zero = false,
+                      .layer = 0});
   // That takes a copy, so not for the few rows that layers all over a disk hide of each other.
   if (index.rows_.size() < most - most / 64) index.rows_.shrink_to_fit();
   index.make_table();
@@ -36,38 +53,41 @@ FrozenIndex FrozenIndex::merge_layers(const Layers& layers, Sectors disk_end) {
 }
 
 inline void FrozenIndex::append(const Extent& extent) {
-  assert(extent.kind != ExtentKind::hole && extent.physical <= lsmt::kMaxPhysical);
+  assert(extent.kind != ExtentKind::hole && extent.length <= lsmt::kMaxLength);
+  assert(extent.logical < lsmt::kAddressableEnd && extent.physical <= lsmt::kMaxPhysical);
   const bool is_zero = extent.kind == ExtentKind::zero;
   (is_zero ? zero_sectors_ : data_sectors_) += extent.length;
-  const Row row{.begin = extent.logical.count(),
-                .length = extent.length.count(),
+  end_ = extent.end();
+  const Row row{.length = extent.length.count() & lsmt::kMaxLength.count(),
+                .begin = extent.logical.count() & lsmt::kInvalidOffset.count(),
                 .physical = is_zero ? 0 : extent.physical.count() & lsmt::kMaxPhysical.count(),
                 .is_zero = is_zero,
                 .layer = extent.layer};
   if (!rows_.empty() && rows_.back().continues_in(row)) {
-    rows_.back().length += row.length;
+    rows_.back().length = (rows_.back().length + row.length) & lsmt::kMaxLength.count();
   } else {
     rows_.push_back(row);
   }
 }
 
 void FrozenIndex::make_table() {
-  if (rows_.empty() || rows_.size() > std::numeric_limits<uint32_t>::max()) return;
-  first_begin_ = rows_.front().begin;
-  const uint64_t sectors = rows_.back().begin - first_begin_ + 1;
-  while (sectors >> part_shift_ > rows_.size()) ++part_shift_;
-  const uint64_t parts = ((sectors - 1) >> part_shift_) + 1;
-  // One more, so that each part's rows end where the next one's begin.
-  table_.reserve(parts + 1);
-  for (uint32_t row = 0; row < rows_.size(); ++row) {
-    const uint64_t part = (rows_[row].begin - first_begin_) >> part_shift_;
-    while (table_.size() <= part) table_.push_back(row);
+  if (extent_count_ == 0) return;
+  // One part, of which nothing is expected, if there are more rows than its numbers can count.
+  const uint64_t most_parts =
+      extent_count_ > std::numeric_limits<uint32_t>::max() ? 1 : 2 * extent_count_;
+  const uint64_t last_sector = end_.count() - 1;
+  while (last_sector >> part_shift_ >= most_parts) ++part_shift_;
+  table_.resize((last_sector >> part_shift_) + 1);
+  size_t row = 0;
+  for (uint64_t part = 0; part < table_.size(); ++part) {
+    while (rows_[row].end() <= part << part_shift_) ++row;
+    table_[part] = static_cast<uint32_t>(row);
   }
-  table_.push_back(static_cast<uint32_t>(rows_.size()));
 }
 
 bool FrozenIndex::Row::continues_in(const Row& next) const {
   return end() == next.begin && layer == next.layer && is_zero == next.is_zero &&
+         length + next.length <= lsmt::kMaxLength.count() &&
          (is_zero || physical + length == next.physical);
 }
 
@@ -76,40 +96,38 @@ Extent FrozenIndex::Row::extent() const {
           is_zero ? ExtentKind::zero : ExtentKind::data, static_cast<LayerNumber>(layer)};
 }
 
-// The first row that ends after `sector`, or the end of the rows.
-const FrozenIndex::Row* FrozenIndex::first_ending_after(uint64_t sector) const {
+std::span<const FrozenIndex::Row> FrozenIndex::rows_ending_after(Sectors sector) const {
+  if (sector >= end_) return {};
+  const uint64_t part = sector.count() >> part_shift_;
+  const auto ends_before = [&](const Row& row) { return row.end() <= sector.count(); };
   const Row* const rows = rows_.data();
-  const Row* first = rows;
-  const Row* last = rows + rows_.size();
-  if (!table_.empty()) {
-    if (sector < first_begin_) return first;
-    const uint64_t part =
-        std::min<uint64_t>((sector - first_begin_) >> part_shift_, table_.size() - 2);
-    last = rows + table_[part + 1];
-    first = rows + table_[part];
+  const Row* row = rows + table_[part];
+  size_t passed = 0;
+  for (size_t i = 0; i < kRowsAtOnce; ++i) passed += ends_before(row[i]) ? 1 : 0;
+  row += passed;
+  const Row* const rows_end = rows + extent_count_;
+  if (passed == kRowsAtOnce) {
+    const Row* const last = part + 1 < table_.size() ? rows + table_[part + 1] : rows_end;
+    row = std::partition_point(row, last, ends_before);
   }
-  const Row* after = std::upper_bound(
-      first, last, sector, [](uint64_t wanted, const Row& row) { return wanted < row.begin; });
-  return after != rows && after[-1].end() > sector ? after - 1 : after;
+  return {row, rows_end};
 }
 
 size_t FrozenIndex::find(Sectors from, Sectors to, std::span<Extent> out) const {
-  if (from >= to || out.empty()) return 0;
-  const Row* const end = rows_.data() + rows_.size();
+  if (from >= to) return 0;
   size_t found = 0;
-  for (const Row* row = first_ending_after(from.count());
-       row != end && row->begin < to.count() && found < out.size(); ++row) {
-    out[found++] = row->extent().clipped(from, to);
+  for (const Row& row : rows_ending_after(from)) {
+    if (row.begin >= to.count() || found == out.size()) break;
+    out[found++] = row.extent().clipped(from, to);
   }
   return found;
 }
 
 bool FrozenIndex::reads_as_zeros(Sectors from, Sectors to) const {
   if (from >= to) return true;
-  const Row* const end = rows_.data() + rows_.size();
-  for (const Row* row = first_ending_after(from.count()); row != end && row->begin < to.count();
-       ++row) {
-    if (!row->is_zero) return false;
+  for (const Row& row : rows_ending_after(from)) {
+    if (row.begin >= to.count()) break;
+    if (!row.is_zero) return false;
   }
   return true;
 }

@@ -104,11 +104,36 @@ void BM_LiveSequential(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 
-template <typename Index>
-void look_up(benchmark::State& state, const Index& index, Random& random, uint64_t extents) {
-  std::array<Extent, 8> out;
+// Random blocks at a nanosecond each, so that what is measured is what they are looked up in.
+class RandomBlocks {
+ public:
+  explicit RandomBlocks(uint64_t blocks) : blocks_(blocks) {}
+  Sectors next() {
+    state_ = state_ * 0x5851F42D4C957F2D + 0x14057B7EF767814F;
+    return Sectors(((state_ >> 32) * blocks_ >> 32) * kSectorsPerBlock);
+  }
+
+ private:
+  uint64_t blocks_;  // fewer than 2^32
+  uint64_t state_ = kSeed;
+};
+
+// What a look-up below costs without the look-up.
+void BM_RandomBlocks(benchmark::State& state) {
+  RandomBlocks blocks(1'000'000);
   for (auto _ : state) {
-    const Sectors from(random.below(extents * kBlocksPerExtent) * kSectorsPerBlock);
+    benchmark::DoNotOptimize(blocks.next());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+
+template <typename Index>
+void look_up(benchmark::State& state, const Index& index, uint64_t disk_blocks) {
+  std::array<Extent, 8> out;
+  RandomBlocks blocks(disk_blocks);
+  for (auto _ : state) {
+    const Sectors from = blocks.next();
     benchmark::DoNotOptimize(index.find(from, from + Sectors(kSectorsPerBlock), out));
     benchmark::ClobberMemory();
   }
@@ -121,7 +146,7 @@ void BM_LiveFind(benchmark::State& state) {
   const auto extents = static_cast<uint64_t>(state.range(0));
   Random random(kSeed);
   const LiveIndex index = random_index(random, extents);
-  look_up(state, index, random, extents);
+  look_up(state, index, extents * kBlocksPerExtent);
 }
 
 // A stack of `layers` layers with `extents` extents in all.
@@ -163,7 +188,19 @@ void BM_FrozenFind(benchmark::State& state) {
   Random random(kSeed);
   const FrozenIndex index =
       FrozenIndex::merge(random_stack(random, layers, extents), lsmt::kAddressableEnd);
-  look_up(state, index, random, extents);
+  look_up(state, index, extents * kBlocksPerExtent);
+}
+
+// The same on a disk whose every block is an extent.
+void BM_FrozenFindFull(benchmark::State& state) {
+  const auto extents = static_cast<uint64_t>(state.range(0));
+  Random random(kSeed);
+  std::vector<Extent> layer;
+  for (uint64_t i = 0; i < extents; ++i) {
+    layer.push_back(block(i, random.below(uint64_t{1} << 50), 0));
+  }
+  const FrozenIndex index = FrozenIndex::merge({layer}, lsmt::kAddressableEnd);
+  look_up(state, index, extents);
 }
 
 void sizes(benchmark::internal::Benchmark* benchmark) {
@@ -181,9 +218,11 @@ BENCHMARK(BM_LiveFillRandom)->Apply(sizes)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_LiveFillAscending)->Apply(sizes)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_LiveOverwriteRandom)->Apply(sizes);
 BENCHMARK(BM_LiveSequential);
+BENCHMARK(BM_RandomBlocks);
 BENCHMARK(BM_LiveFind)->Apply(sizes);
 BENCHMARK(BM_FrozenMerge)->Apply(stacks)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_FrozenFind)->Apply(stacks);
+BENCHMARK(BM_FrozenFindFull)->Arg(1'000)->Arg(10'000)->Arg(100'000)->Arg(1'000'000);
 
 }  // namespace
 }  // namespace obd::test
