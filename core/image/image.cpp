@@ -19,6 +19,10 @@ namespace obd {
 namespace {
 
 constexpr int kPunchRoundsPerFlush = 16;
+// The shortest read that is looked at for pieces that are far away, and at how many pieces a time:
+// a look costs a third of a piece that is near.
+constexpr size_t kScatteredRead = size_t{64} << 10;
+constexpr size_t kPiecesPerLook = 16;
 constexpr std::chrono::seconds kMostReclaimAtClose{2};
 constexpr std::chrono::hours kMostReclaimNow{1};
 
@@ -174,14 +178,25 @@ Result<void> Image::read(std::span<std::byte> out, uint64_t offset) const {
   return read_locked(out, offset);
 }
 
+// The pieces of a scattered read are read one after the other, which is the fastest way where the
+// host has them in its page cache. Where it has not, waiting for the device once for each would
+// take long: so at the first piece of a few that would have to be waited for, all of the rest is
+// asked for. docs/performance.md has the figures, io_uring's and mmap's too.
 Result<void> Image::read_locked(std::span<std::byte> out, uint64_t offset) const {
   const uint64_t end = offset + out.size();
+  bool is_asked_for = out.size() < kScatteredRead;
+  size_t pieces = 0;
   return for_each_extent(
       Sectors::floor(offset), Sectors::ceil(end), [&](const Extent& extent) -> Result<bool> {
         const uint64_t from = std::max(offset, extent.logical.bytes());
         const uint64_t to = std::min(end, extent.end().bytes());
         const std::span<std::byte> part = out.subspan(from - offset, to - from);
         if (extent.kind == ExtentKind::data) {
+          if (!is_asked_for && pieces++ % kPiecesPerLook == 0 && part.size() < end - from &&
+              !is_near(extent)) {
+            OBD_TRY(prefetch_locked(from, end - from));
+            is_asked_for = true;
+          }
           OBD_TRY(read_layer(extent.layer, part,
                              extent.physical.bytes() + (from - extent.logical.bytes())));
         } else {
@@ -222,9 +237,19 @@ Result<void> Image::extents(uint64_t offset, uint64_t length,
   return {};
 }
 
+bool Image::is_near(const Extent& extent) const {
+  const uint64_t byte = extent.physical.bytes();
+  return extent.layer == kUpperLayer ? upper_->data_file().is_near(byte)
+                                     : lowers_[extent.layer]->blob().is_near(byte);
+}
+
 Result<void> Image::prefetch(uint64_t offset, uint64_t length) const {
   OBD_TRY(check_range(offset, length, EINVAL));
   const ReaderLock layout(layout_mutex_);
+  return prefetch_locked(offset, length);
+}
+
+Result<void> Image::prefetch_locked(uint64_t offset, uint64_t length) const {
   return for_each_extent(Sectors::floor(offset), Sectors::ceil(offset + length),
                          [&](const Extent& extent) -> Result<bool> {
                            if (extent.kind == ExtentKind::data) {

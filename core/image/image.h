@@ -211,6 +211,10 @@ class Image {
       OBD_REQUIRES_SHARED(layout_mutex_);
   Result<void> read_locked(std::span<std::byte> out, uint64_t offset) const
       OBD_REQUIRES_SHARED(layout_mutex_);
+  Result<void> prefetch_locked(uint64_t offset, uint64_t length) const
+      OBD_REQUIRES_SHARED(layout_mutex_);
+  // Whether its first byte can be read without waiting for a device. Of data.
+  [[nodiscard]] bool is_near(const Extent& extent) const;
   Result<void> write_append(std::span<const std::byte> data, uint64_t offset)
       OBD_REQUIRES_SHARED(layout_mutex_);
   // Exclusively, which write() and zero() see to and the analysis cannot.

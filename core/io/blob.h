@@ -55,6 +55,8 @@ class Blob {
   [[nodiscard]] virtual Result<size_t> read_at(std::span<std::byte> out, uint64_t offset) const = 0;
   // Asks for the range to be brought near; only a hint.
   virtual void prefetch(ByteRange range) const = 0;
+  // Whether the byte can be read without waiting for a device; only a hint.
+  [[nodiscard]] virtual bool is_near(uint64_t offset) const = 0;
 
   // The file itself: what it is and takes on the host, not what it holds.
   [[nodiscard]] virtual const File& file() const = 0;
@@ -82,6 +84,9 @@ class FileBlob final : public Blob {
     if (range.offset >= window_.length) return;
     file_->prefetch(
         {window_.offset + range.offset, std::min(range.length, window_.length - range.offset)});
+  }
+  [[nodiscard]] bool is_near(uint64_t offset) const override {
+    return offset >= window_.length || file_->is_near(window_.offset + offset);
   }
   [[nodiscard]] const File& file() const override { return *file_; }
   [[nodiscard]] const Container& container() const override { return container_; }

@@ -70,6 +70,10 @@ class File {
   // Asks the host to read the range into its page cache; only a hint.
   virtual void prefetch(ByteRange range) const = 0;
 
+  // Whether the byte can be read without waiting for the device; only a hint, and true where the
+  // host does not tell.
+  [[nodiscard]] virtual bool is_near(uint64_t offset) const = 0;
+
   [[nodiscard]] virtual Result<FileInfo> info() const = 0;
 
   // The first run of data at or after offset (SEEK_DATA, SEEK_HOLE), clipped to the file's end;

@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -159,6 +160,15 @@ void PosixFile::prefetch(ByteRange range) const {
   // A hint that the host does not take is no error.
   static_cast<void>(::posix_fadvise(fd_, static_cast<off_t>(range.offset),
                                     static_cast<off_t>(range.length), POSIX_FADV_WILLNEED));
+}
+
+bool PosixFile::is_near(uint64_t offset) const {
+  if (offset > kMaxOffset) return true;
+  std::byte byte{};
+  const iovec place{&byte, 1};
+  const ssize_t count =
+      retry([&] { return ::preadv2(fd_, &place, 1, static_cast<off_t>(offset), RWF_NOWAIT); });
+  return count >= 0 || errno != EAGAIN;
 }
 
 Result<FileInfo> PosixFile::info() const {

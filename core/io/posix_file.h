@@ -29,6 +29,7 @@ class PosixFile final : public File {
   [[nodiscard]] Result<void> truncate(uint64_t size) override;
   [[nodiscard]] Result<void> punch_hole(ByteRange range) override;
   void prefetch(ByteRange range) const override;
+  [[nodiscard]] bool is_near(uint64_t offset) const override;
   [[nodiscard]] Result<FileInfo> info() const override;
   [[nodiscard]] Result<std::optional<ByteRange>> next_data(uint64_t offset) const override;
   [[nodiscard]] Result<void> lock(LockMode mode) override;

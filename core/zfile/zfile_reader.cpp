@@ -197,4 +197,10 @@ void ZfileReader::prefetch(ByteRange range) const {
   stored_->prefetch({start, last.offset + last.length - start});
 }
 
+bool ZfileReader::is_near(uint64_t offset) const {
+  if (offset >= size()) return true;
+  const uint64_t block = offset / header_.block_size;
+  return cache_->find({cache_id_, block}) || stored_->is_near(table_.find(block).offset);
+}
+
 }  // namespace obd

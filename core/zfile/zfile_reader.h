@@ -30,6 +30,7 @@ class ZfileReader final : public Blob {
   [[nodiscard]] uint64_t size() const override { return header_.content_size; }
   [[nodiscard]] Result<size_t> read_at(std::span<std::byte> out, uint64_t offset) const override;
   void prefetch(ByteRange range) const override;
+  [[nodiscard]] bool is_near(uint64_t offset) const override;
   [[nodiscard]] const File& file() const override { return stored_->file(); }
   [[nodiscard]] const Container& container() const override { return container_; }
 

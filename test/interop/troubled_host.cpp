@@ -30,6 +30,7 @@ class TroubledFile : public File {
   Result<void> truncate(uint64_t size) override { return file_->truncate(size); }
   Result<void> punch_hole(ByteRange range) override { return file_->punch_hole(range); }
   void prefetch(ByteRange range) const override { file_->prefetch(range); }
+  bool is_near(uint64_t offset) const override { return file_->is_near(offset); }
   Result<FileInfo> info() const override { return file_->info(); }
   Result<std::optional<ByteRange>> next_data(uint64_t offset) const override {
     return file_->next_data(offset);

@@ -27,6 +27,7 @@ class MemoryFile final : public File {
   Result<void> truncate(uint64_t size) override;
   Result<void> punch_hole(ByteRange range) override;
   void prefetch(ByteRange) const override {}
+  [[nodiscard]] bool is_near(uint64_t) const override { return true; }
   Result<FileInfo> info() const override;
   Result<std::optional<ByteRange>> next_data(uint64_t offset) const override;
   Result<void> lock(LockMode mode) override;

@@ -32,6 +32,7 @@ class ScratchDisk final : public Disk, public File {
   [[nodiscard]] Result<std::optional<ByteRange>> next_data(uint64_t offset) const override;
   [[nodiscard]] Result<FileInfo> info() const override;
   void prefetch(ByteRange) const override {}
+  [[nodiscard]] bool is_near(uint64_t) const override { return true; }
   [[nodiscard]] Result<void> write_at(std::span<const std::byte>, uint64_t) override;
   [[nodiscard]] Result<void> sync() override;
   [[nodiscard]] Result<void> truncate(uint64_t) override;
