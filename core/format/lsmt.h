@@ -86,6 +86,9 @@ struct Entry {
   bool operator==(const Entry&) const = default;
 };
 
+// The entry that readers drop, and that nothing else is told by.
+inline constexpr Entry kPadding = {};
+
 // An entry as the two words that it is on disk, in the host's byte order: the form in which an
 // index of millions of entries is checked and merged.
 struct PackedEntry {

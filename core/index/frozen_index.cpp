@@ -87,7 +87,7 @@ void FrozenIndex::make_table() {
 
 bool FrozenIndex::Row::continues_in(const Row& next) const {
   return end() == next.begin && layer == next.layer && is_zero == next.is_zero &&
-         length + next.length <= lsmt::kMaxLength.count() &&
+         Sectors(length) + Sectors(next.length) <= lsmt::kMaxLength &&
          (is_zero || physical + length == next.physical);
 }
 

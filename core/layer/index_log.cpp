@@ -10,6 +10,7 @@ namespace obd {
 namespace {
 
 constexpr size_t kEntriesPerWrite = 64;
+constexpr size_t kMostBytesPerWrite = kEntriesPerWrite * lsmt::kEntrySize;
 
 lsmt::Marker make_marker(lsmt::MarkerKind kind, uint32_t distance, uint32_t covered_crc) {
   lsmt::Marker marker;
@@ -32,7 +33,10 @@ lsmt::Entry to_entry(const Extent& extent) {
 }
 
 IndexLog::IndexLog(std::unique_ptr<File> file, Position end)
-    : file_(std::move(file)), end_(end), after_last_marker_(end.records) {}
+    : file_(std::move(file)),
+      end_(end),
+      after_last_marker_(end.records),
+      filled_(lsmt::kHeaderSize + end.records * lsmt::kEntrySize) {}
 
 Result<IndexLog::Draft> IndexLog::begin_draft(FileSystem& fs, const std::string& path,
                                               const lsmt::Header& header, bool sparse,
@@ -111,16 +115,41 @@ std::unique_ptr<IndexLog> IndexLog::under_its_name(FileSystem& fs, const std::st
   return std::make_unique<IndexLog>(std::move(*file), draft.log->position());
 }
 
-Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t changes) {
+// Writes records; with padding for the rest of the block that they begin, unless they are the first
+// or the last of a session.
+Result<void> IndexLog::write_records(std::span<const std::byte> bytes, uint64_t offset,
+                                     bool padded_to_block) {
+  const uint64_t end = offset + bytes.size();
+  if (end <= filled_ || !padded_to_block) {
+    OBD_TRY(file_->write_at(bytes, offset));
+    filled_ = std::max(filled_, end);
+    return {};
+  }
+  std::array<std::byte, kMostBytesPerWrite + kBlockSize> padded;
+  const uint64_t filled = align_up(end, kBlockSize);
+  const std::span<std::byte> whole = std::span(padded).first(filled - offset);
+  std::copy(bytes.begin(), bytes.end(), whole.begin());
+  for (size_t at = bytes.size(); at < whole.size(); at += lsmt::kEntrySize) {
+    lsmt::encode_entry(lsmt::kPadding,
+                       std::span<std::byte, lsmt::kEntrySize>(&whole[at], lsmt::kEntrySize));
+  }
+  OBD_TRY(file_->write_at(whole, offset));
+  filled_ = filled;
+  return {};
+}
+
+Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t changes,
+                                    bool padded_to_block) {
   if (broken_) {
     return fail(EIO, "{}: an earlier append failed and could not be undone; open the image again",
                 file_->path());
   }
   const uint64_t offset = lsmt::kHeaderSize + end_.records * lsmt::kEntrySize;
-  if (auto written = file_->write_at(bytes, offset); !written) {
+  if (auto written = write_records(bytes, offset, padded_to_block); !written) {
     // Whatever part of the records is there must not be found by a later reader behind
     // newer ones.
     broken_ = !file_->truncate(offset);
+    filled_ = offset;
     return written;
   }
   end_.records += bytes.size() / lsmt::kEntrySize;
@@ -130,7 +159,7 @@ Result<void> IndexLog::append_bytes(std::span<const std::byte> bytes, uint64_t c
 }
 
 Result<void> IndexLog::append(std::span<const lsmt::Entry> mappings) {
-  std::array<std::byte, kEntriesPerWrite * lsmt::kEntrySize> bytes;
+  std::array<std::byte, kMostBytesPerWrite> bytes;
   while (!mappings.empty()) {
     const size_t count = std::min(mappings.size(), kEntriesPerWrite);
     for (size_t i = 0; i < count; ++i) {
@@ -146,7 +175,7 @@ Result<void> IndexLog::append(std::span<const lsmt::Entry> mappings) {
 Result<void> IndexLog::append_session(uint64_t boot_hash) {
   std::array<std::byte, lsmt::kEntrySize> bytes;
   lsmt::encode_marker({.kind = lsmt::MarkerKind::session, .hash = boot_hash}, bytes);
-  return append_bytes(bytes, 0);
+  return append_bytes(bytes, 0, false);
 }
 
 Result<void> IndexLog::append_update(lsmt::MarkerKind kind, uint64_t hash) {
@@ -180,9 +209,12 @@ Result<void> IndexLog::append_marker(lsmt::MarkerKind kind, const Position& cove
   }
   std::array<std::byte, lsmt::kEntrySize> bytes;
   lsmt::encode_marker(make_marker(kind, static_cast<uint32_t>(distance), covered.crc), bytes);
-  OBD_TRY(append_bytes(bytes, 0));
+  const bool closes = kind == lsmt::MarkerKind::close;
+  OBD_TRY(append_bytes(bytes, 0, !closes));
   after_last_marker_ = end_.records;
-  return {};
+  if (!closes) return {};
+  filled_ = lsmt::kHeaderSize + end_.records * lsmt::kEntrySize;
+  return file_->truncate(filled_);
 }
 
 }  // namespace obd

@@ -1,5 +1,11 @@
 // The index log of a writable layer, open for appending.
 //
+// The file grows a block at a time: the records that begin a block are written together with
+// padding for the rest of it, which every reader of the format drops and the next records replace.
+// So a sync has to make a new file size stable once in 256 records, not each time. A closed log has
+// no padding, and the session marker that comes next brings none: a crash can leave anything in
+// what was added to a file, and behind a closed log that would be taken for overlaybd's records.
+//
 // Every append is whole or has not happened: when a write fails or is short, the file is cut back
 // to where it was. A log that cannot be cut back refuses everything from then on.
 //
@@ -77,11 +83,16 @@ class IndexLog {
   Result<void> sync() { return file_->sync(); }
 
  private:
-  Result<void> append_bytes(std::span<const std::byte> bytes, uint64_t changes);
+  Result<void> append_bytes(std::span<const std::byte> bytes, uint64_t changes,
+                            bool padded_to_block = true);
+  Result<void> write_records(std::span<const std::byte> bytes, uint64_t offset,
+                             bool padded_to_block);
 
   std::unique_ptr<File> file_;
   Position end_;
   uint64_t after_last_marker_;  // records; the newest marker is right before it, if it is known
+  // Up to here, in bytes, the file has records or padding; it may have more of it.
+  uint64_t filled_;
   bool broken_ = false;
 };
 

@@ -18,7 +18,8 @@
 // Holes: within the log they are records of zeros like any others, which map nothing, and are not
 // read but stepped over. (A copy that makes zeros sparse leaves them, and so does a power cut.) A
 // hole at the end is no part of the log: no writer leaves one, and appending behind it would only
-// make the file longer than a host allows.
+// make the file longer than a host allows. Neither is the padding at the end of a log that was not
+// closed (core/layer/index_log.h).
 
 #include "core/layer/log_reader.h"
 
@@ -93,6 +94,24 @@ Result<uint64_t> end_of_data(const File& log) {
     if (!data) return end;
     end = data->offset + data->length;
   }
+}
+
+// How many records are left when the padding at their end is taken away.
+Result<uint64_t> without_padding(const File& log, uint64_t records) {
+  std::array<std::byte, kBlockSize> bytes;
+  while (records > 0) {
+    const uint64_t count = std::min<uint64_t>(records, bytes.size() / lsmt::kEntrySize);
+    const auto chunk = std::span(bytes).first(count * lsmt::kEntrySize);
+    OBD_TRY(read_exactly(log, chunk, record_offset(records - count)));
+    for (uint64_t i = count; i > 0; --i, --records) {
+      const std::span<const std::byte, lsmt::kEntrySize> record(&chunk[(i - 1) * lsmt::kEntrySize],
+                                                                lsmt::kEntrySize);
+      if (lsmt::decode_marker(record) || lsmt::decode_entry(record) != lsmt::kPadding) {
+        return records;
+      }
+    }
+  }
+  return records;
 }
 
 // The CRC register over the log's records, moving forward only.
@@ -257,7 +276,8 @@ Result<LogScan> scan_log(const File& log, uint64_t boot_hash) {
   OBD_TRY_ASSIGN(const uint64_t data_end, end_of_data(log));
   // A hole may begin within a record, whose rest is then zeros.
   const uint64_t end = std::min(info.size, align_up(data_end, lsmt::kEntrySize));
-  scan.whole_records = (end - lsmt::kHeaderSize) / lsmt::kEntrySize;
+  OBD_TRY_ASSIGN(scan.whole_records,
+                 without_padding(log, (end - lsmt::kHeaderSize) / lsmt::kEntrySize));
   const uint64_t torn_bytes = (end - lsmt::kHeaderSize) % lsmt::kEntrySize;
   const uint64_t hole_bytes = info.size - end;
   const bool whole_file = torn_bytes == 0 && hole_bytes == 0;

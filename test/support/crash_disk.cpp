@@ -38,6 +38,13 @@ ByteRange touched_range(const TraceEntry& entry, uint64_t limit) {
   return {begin, length};
 }
 
+// Whether nothing of the sector, which it touches, is left after an operation.
+bool empties(const TraceEntry& entry, uint64_t sector_begin) {
+  return (entry.kind == TraceKind::truncate && entry.length <= sector_begin) ||
+         (entry.kind == TraceKind::punch && entry.offset <= sector_begin &&
+          entry.offset + entry.length >= sector_begin + kSectorSize);
+}
+
 // What an operation makes of one sector's bytes.
 void apply_to_sector(const TraceEntry& entry, ByteRange range, uint64_t sector_begin,
                      std::span<std::byte, kSectorSize> sector) {
@@ -182,9 +189,10 @@ SparseBytes CrashDisk::choose_file(const SparseBytes& stable, std::span<const Un
       apply_to_sector(entry, touched_range(entry, limit), begin, content);
     }
     result.write(content, begin);
-    const bool hole =
-        reached > 0 && unsynced[touching[reached - 1]].entry->kind != TraceKind::write;
-    if (hole) ++emptied[sector / kSectorsPerPage];
+    // A truncation may begin within the sector, whose first part then stays.
+    if (reached > 0 && empties(*unsynced[touching[reached - 1]].entry, begin)) {
+      ++emptied[sector / kSectorsPerPage];
+    }
   }
   for (const auto& [page, count] : emptied) {
     if (count == kSectorsPerPage) {

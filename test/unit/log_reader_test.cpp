@@ -55,6 +55,10 @@ class LogReader : public testing::Test {
   // Goes on with the log behind `bytes` of nothing.
   void leave_hole(uint64_t bytes) {
     auto position = log_->position();
+    {
+      const auto file = expect_value(fs_.open("/log", Access::read_write));
+      expect_ok(file->truncate(lsmt::kHeaderSize + position.records * lsmt::kEntrySize));
+    }
     position.records += bytes / lsmt::kEntrySize;
     position.crc = crc32c_of_zeros(position.crc, bytes);
     log_.reset();
@@ -75,6 +79,62 @@ using UpdateMarks = LogReader;
 using HolesInALog = LogReader;
 
 constexpr uint64_t kPebibyte = uint64_t{1} << 50;
+
+// The suite's name tells what its tests are about.
+using PaddingInALog = LogReader;
+
+TEST_F(PaddingInALog, FillsItsLastBlock) {
+  append_mapping();
+  EXPECT_EQ(log_size(), lsmt::kHeaderSize + kBlockSize);
+  const LogScan scan = read(kBoot);
+  EXPECT_EQ(scan.whole_records, 2u);
+  EXPECT_EQ(scan.trusted_records, 2u);
+  EXPECT_EQ(scan.trusted_crc, log_->position().crc);
+  EXPECT_FALSE(scan.must_rewrite);
+  EXPECT_TRUE(scan.warnings.empty());
+}
+
+TEST_F(PaddingInALog, IsReplacedByWhatComesNext) {
+  // Before, in, and behind the first block, whole and in pieces.
+  const std::vector<lsmt::Entry> entries(
+      200, {.offset = Sectors(8), .length = Sectors(8), .physical = Sectors(8)});
+  for (int i = 0; i < 3; ++i) {
+    append_mapping();
+    expect_ok(log_->append(entries));
+    commit();
+    const LogScan scan = read(kOtherBoot);
+    EXPECT_EQ(scan.whole_records, log_->position().records);
+    EXPECT_EQ(scan.trusted_records, log_->position().records - 1);  // without the marker itself
+    EXPECT_EQ(log_size() % kBlockSize, 0u);
+  }
+  // The same when another process goes on.
+  auto file = expect_value(fs_.open("/log", Access::read_write));
+  log_ = std::make_unique<IndexLog>(std::move(file), log_->position());
+  append_mapping();
+  EXPECT_EQ(read(kBoot).whole_records, log_->position().records);
+}
+
+TEST_F(PaddingInALog, IsCutOffWhenItIsClosed) {
+  append_mapping();
+  expect_ok(log_->append_marker(MarkerKind::close, log_->position()));
+  EXPECT_EQ(log_size(), lsmt::kHeaderSize + 3 * lsmt::kEntrySize);
+  EXPECT_TRUE(read(kOtherBoot).clean);
+}
+
+TEST_F(PaddingInALog, MayFollowTheCloseMarker) {
+  append_mapping();
+  expect_ok(log_->append_marker(MarkerKind::close, log_->position()));
+  const uint64_t end = log_size();
+  {
+    const auto file = expect_value(fs_.open("/log", Access::read_write));
+    std::array<std::byte, lsmt::kEntrySize> padding{};
+    lsmt::encode_entry(lsmt::kPadding, padding);
+    for (uint64_t at = end; at < end + 2 * kBlockSize; at += padding.size()) {
+      expect_ok(file->write_at(padding, at));
+    }
+  }
+  EXPECT_TRUE(read(kOtherBoot).clean);
+}
 
 TEST_F(HolesInALog, AreNotReadAtTheEnd) {
   append_mapping();
