@@ -33,6 +33,8 @@ FrozenIndex FrozenIndex::merge(const std::vector<std::vector<lsmt::PackedEntry>>
 
 template <typename Layers>
 FrozenIndex FrozenIndex::merge_layers(const Layers& layers, Sectors disk_end) {
+  // An entry may reach past what entries can begin at, and so past what a row can.
+  disk_end = std::min(disk_end, lsmt::kAddressableEnd);
   FrozenIndex index;
   size_t most = 0;
   for (const auto& layer : layers) most += layer.size();

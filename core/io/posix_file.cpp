@@ -182,7 +182,9 @@ Result<FileInfo> PosixFile::info() const {
   if (block_size >= 512 && std::has_single_bit(block_size)) info.block_size = block_size;
   info.device = status.st_dev;
   info.inode = status.st_ino;
-  info.changed = int64_t{status.st_ctim.tv_sec} * 1'000'000'000 + status.st_ctim.tv_nsec;
+  // Wraps where a file system tells nonsense, and is only compared.
+  info.changed = static_cast<int64_t>(static_cast<uint64_t>(status.st_ctim.tv_sec) * 1'000'000'000 +
+                                      static_cast<uint64_t>(status.st_ctim.tv_nsec));
   info.links = status.st_nlink;
   info.mode = status.st_mode & 07777;
   info.owner = status.st_uid;

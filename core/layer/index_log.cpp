@@ -115,8 +115,7 @@ std::unique_ptr<IndexLog> IndexLog::under_its_name(FileSystem& fs, const std::st
   return std::make_unique<IndexLog>(std::move(*file), draft.log->position());
 }
 
-// Writes records; with padding for the rest of the block that they begin, unless they are the first
-// or the last of a session.
+// Writes records, with padding for the rest of the block that they begin where the caller allows it.
 Result<void> IndexLog::write_records(std::span<const std::byte> bytes, uint64_t offset,
                                      bool padded_to_block) {
   const uint64_t end = offset + bytes.size();
@@ -209,12 +208,15 @@ Result<void> IndexLog::append_marker(lsmt::MarkerKind kind, const Position& cove
   }
   std::array<std::byte, lsmt::kEntrySize> bytes;
   lsmt::encode_marker(make_marker(kind, static_cast<uint32_t>(distance), covered.crc), bytes);
-  const bool closes = kind == lsmt::MarkerKind::close;
-  OBD_TRY(append_bytes(bytes, 0, !closes));
+  // A distrust marker may be the first after a close marker: no padding there.
+  OBD_TRY(append_bytes(bytes, 0, kind == lsmt::MarkerKind::commit));
   after_last_marker_ = end_.records;
-  if (!closes) return {};
+  if (kind != lsmt::MarkerKind::close) return {};
   filled_ = lsmt::kHeaderSize + end_.records * lsmt::kEntrySize;
-  return file_->truncate(filled_);
+  auto cut = file_->truncate(filled_);
+  // What came after a close marker would count as overlaybd's.
+  broken_ = broken_ || !cut;
+  return cut;
 }
 
 }  // namespace obd

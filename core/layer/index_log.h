@@ -66,7 +66,8 @@ class IndexLog {
                                                   Draft draft);
 
   [[nodiscard]] Position position() const { return end_; }
-  // An append failed and could not be undone, so part of it may stand behind the log's end.
+  // An append failed and could not be undone, so part of it may stand behind the log's end, or a
+  // close marker may.
   [[nodiscard]] bool broken() const { return broken_; }
   [[nodiscard]] const File& file() const { return *file_; }
 

@@ -98,12 +98,21 @@ TEST(FrozenIndex, HoldsTheLargestValues) {
   for (const uint64_t length : {uint64_t{1}, longest}) {
     const std::vector extents = {zero(last - 1, 1, 0), data(last, length, far, kMaxLowers - 1)};
     const FrozenIndex index = FrozenIndex::merge({extents}, kLargestDisk);
-    EXPECT_EQ(all_of(index), extents);
-    EXPECT_EQ(find_all(index, Sectors(last + length - 1), kLargestDisk, 2),
-              (std::vector{data(last + length - 1, 1, far + length - 1, kMaxLowers - 1)}));
-    EXPECT_EQ(find_all(index, Sectors(last + length), kLargestDisk, 2), std::vector<Extent>());
-    EXPECT_TRUE(index.reads_as_zeros(Sectors(last + length), kLargestDisk));
+    // What an entry reaches past the last sector that one can begin at is no part of any disk.
+    EXPECT_EQ(all_of(index),
+              (std::vector{zero(last - 1, 1, 0), data(last, 1, far, kMaxLowers - 1)}));
+    EXPECT_EQ(find_all(index, Sectors(last + 1), kLargestDisk, 2), std::vector<Extent>());
+    EXPECT_TRUE(index.reads_as_zeros(Sectors(last + 1), kLargestDisk));
   }
+}
+
+// The rest of an extent, behind another that covers its middle, cannot be told by a row.
+TEST(FrozenIndex, EndsWhereEntriesCannotBegin) {
+  const uint64_t end = lsmt::kAddressableEnd.count();
+  const std::vector below = {zero(end - 9, 100, 0)};
+  const std::vector above = {data(end - 1, 5, 8, 1)};
+  const FrozenIndex index = FrozenIndex::merge({below, above}, kLargestDisk);
+  EXPECT_EQ(all_of(index), (std::vector{zero(end - 9, 8, 0), data(end - 1, 1, 8, 1)}));
 }
 
 // All extents but one are among the same few sectors of a large disk.
