@@ -25,9 +25,8 @@ class FrozenIndex {
   // Merges the extents of a stack: layers[0] is the bottom. Each layer's extents must be sorted and
   // disjoint, of kind data or zero, at most lsmt::kMaxLength long, begin before
   // lsmt::kAddressableEnd, and carry their layer number; physical sectors are at most
-  // lsmt::kMaxPhysical. Extents at or past `disk_end`, or lsmt::kAddressableEnd if that is less, are
-  // dropped, one that crosses it is clipped.
-  // Zero extents with nothing below are kept.
+  // lsmt::kMaxPhysical. Extents at or past `disk_end`, or lsmt::kAddressableEnd if that is less,
+  // are dropped, one that crosses it is clipped. Zero extents with nothing below are kept.
   static FrozenIndex merge(const std::vector<std::vector<Extent>>& layers, Sectors disk_end);
   // The same of the layers' own indexes (SealedLayer::take_index()); layers[i] is layer i.
   static FrozenIndex merge(const std::vector<std::vector<lsmt::PackedEntry>>& layers,

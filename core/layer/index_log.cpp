@@ -115,7 +115,8 @@ std::unique_ptr<IndexLog> IndexLog::under_its_name(FileSystem& fs, const std::st
   return std::make_unique<IndexLog>(std::move(*file), draft.log->position());
 }
 
-// Writes records, with padding for the rest of the block that they begin where the caller allows it.
+// Writes records, with padding for the rest of the block that they begin where the caller allows
+// it.
 Result<void> IndexLog::write_records(std::span<const std::byte> bytes, uint64_t offset,
                                      bool padded_to_block) {
   const uint64_t end = offset + bytes.size();

@@ -322,8 +322,8 @@ class WritableLayer {
 
   std::atomic<bool> data_dirty_ = false;
   IndexLog::Position stable_;  // how far the log is stable; set by the running flush round
-  std::atomic<uint64_t> stable_changes_ = 0;              // the same, as changes() counts
-  uint64_t ripening_changes_ = 0;                         // have to be stable before end_ripening()
+  std::atomic<uint64_t> stable_changes_ = 0;  // the same, as changes() counts
+  uint64_t ripening_changes_ = 0;             // have to be stable before end_ripening()
   std::atomic<uint64_t> live_bytes_ = 0;
   // Where the farthest data ends that a record of the log names, be it dead or not: the file is
   // never cut before it, as a log whose records point outside is not believed. Bytes.
