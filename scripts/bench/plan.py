@@ -167,6 +167,8 @@ def _targets():
     yield Target("read", "append-32", FILE, "cpu", 1.10)
     yield Target("read", "append-32", "qcow2-32", "cpu", 0.50)
     yield Target("read", "append-255", "append", "cpu", 1.05)
+    yield Target("many-read", "append-32", FILE, "cpu", 1.10)
+    yield Target("many-read", "append-32", "qcow2-32", "cpu", 0.50)
     yield Target("overwrite", "append", FILE, "cpu", 1.10)
     yield Target("overwrite", "append", FILE, "rate", 1.00)
     yield Target("overwrite", "sparse", FILE, "cpu", 1.15)
