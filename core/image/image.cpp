@@ -194,6 +194,7 @@ Result<void> Image::read_locked(std::span<std::byte> out, uint64_t offset) const
         if (extent.kind == ExtentKind::data) {
           if (!is_asked_for && pieces++ % kPiecesPerLook == 0 && part.size() < end - from &&
               !is_near(extent)) {
+            layout_mutex_.assert_held_shared();
             OBD_TRY(prefetch_locked(from, end - from));
             is_asked_for = true;
           }
