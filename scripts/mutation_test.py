@@ -77,6 +77,10 @@ MUTATIONS = [
     # --- a log that is written anew ---
     ("new log: data is not synced before", OPEN,
      "  OBD_TRY(sync_data());\n  auto draft = IndexLog::prepare", "  auto draft = IndexLog::prepare"),
+    ("log: a session marker brings padding", LOG,
+     "  return append_bytes(bytes, 0, false);\n", "  return append_bytes(bytes, 0, true);\n"),
+    ("log: padding stays behind a close marker", LOG,
+     "  auto cut = file_->truncate(filled_);\n", "  Result<void> cut;\n"),
     ("new log: not synced", LOG, "    return log.sync();\n", "    return {};\n"),
     ("new log: folder not synced", LOG,
      "  OBD_TRY(fs.sync_directory(directory_of(path)));\n  return under_its_name",

@@ -22,7 +22,7 @@ DOCUMENT = ROOT / "docs/performance.md"
 MIB = 1 << 20
 EXAMPLES = """
 examples:
-  scripts/bench.sh --quick                       the loads that decide, within 5 minutes
+  scripts/bench.sh --quick                       the loads that decide, within 4 minutes
   scripts/bench.sh --json all.json --docs        everything, within 40 minutes on 2 CPUs
   scripts/bench.sh --only '^read' --rounds 9     some loads; --list names them
   scripts/bench.sh --quick --only flush --flush-directory /mnt/disk
@@ -113,7 +113,7 @@ def conditions(options: Options) -> str:
     qemu = subprocess.run(["qemu-nbd", "--version"], capture_output=True, text=True).stdout.split()
     rounds = "1 round" if options.rounds == 1 else f"{options.rounds} rounds"
     return (f"Medians of {rounds} of {options.seconds:g} s, disks of {options.size // MIB} MiB, "
-            f"{os.cpu_count()} CPUs, Linux {platform.release()}, "
+            f"{len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}, "
             f"{' '.join(version[:2])}, qemu-nbd {qemu[1] if len(qemu) > 1 else '?'}.")
 
 

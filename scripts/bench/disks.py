@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.parse
 
 import nbd
 from plan import Disk, Group
@@ -22,7 +23,7 @@ class Failure(Exception):
 class Programs:
     """What is run, and how."""
 
-    PEERS = ("nbdkit", "nbdcopy", "qemu-img", "qemu-nbd")
+    PEERS = ("nbdkit", "nbdcopy", "qemu-img", "qemu-nbd", "setpriv")
 
     def __init__(self, build: pathlib.Path):
         self.obd = build / "bin/obd"
@@ -36,7 +37,8 @@ class Programs:
                 raise Failure(f"there is no program {program}: scripts/setup.sh --dev installs it")
         for file in (self.obd, self.load, self.layers, self.plugin):
             if not file.exists():
-                raise Failure(f"{file} is missing: build first, with scripts/test.sh or "
+                raise Failure(f"{file} is missing: build first, with scripts/setup.sh --dev, "
+                              "cmake --preset release -DOBD_TESTS=ON and "
                               "cmake --build --preset release")
 
 
@@ -152,7 +154,7 @@ class Server:
 
     @property
     def uri(self) -> str:
-        return f"nbd+unix:///?socket={self._socket}"
+        return f"nbd+unix:///?socket={urllib.parse.quote(str(self._socket))}"
 
     @property
     def pid(self) -> int:
@@ -223,7 +225,8 @@ class Server:
     def _command(self, programs: Programs, group: Group) -> list:
         disk, content, size = self.disk, self.content, self.content.size
         nbdkit = ["nbdkit", "--foreground", "--exit-with-parent", "--unix", self._socket]
-        qemu = ["qemu-nbd", "--persistent", "--shared", "16", "--socket", self._socket,
+        # It ends with this process, whatever ends that, as nbdkit does when asked to.
+        qemu = ["setpriv", "--pdeathsig", "TERM", "qemu-nbd", "--persistent", "--shared", "16", "--socket", self._socket,
                 "--cache", "writeback", "--discard", "unmap"]
         if disk.kind in ("file", "qemu-raw"):
             file = content.raw

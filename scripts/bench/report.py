@@ -39,9 +39,17 @@ class Summary:
         return statistics.median(values) if values else None
 
     def ratio(self, load: str, disk: str, other: str, metric: str) -> Optional[float]:
-        ours, theirs = self._values(load, disk, metric), self._values(load, other, metric)
-        ratios = [value / theirs[number] for number, value in ours.items() if theirs.get(number)]
+        ratios = self.in_each_round(load, disk, other, metric)
         return statistics.median(ratios) if ratios else None
+
+    def in_each_round(self, load: str, disk: str, other: Optional[str],
+                      metric: str) -> list[float]:
+        """The ratios to another disk, or without one the values themselves."""
+        ours = self._values(load, disk, metric)
+        if other is None:
+            return list(ours.values())
+        theirs = self._values(load, other, metric)
+        return [value / theirs[number] for number, value in ours.items() if theirs.get(number)]
 
     def disks(self, load: str) -> list[str]:
         """In the plan's order."""
@@ -125,7 +133,11 @@ METRIC_WORDS = {"cpu": "CPU per request", "rate": "rate", "ms": "start to first 
 @dataclasses.dataclass
 class Verdict:
     target: Target
-    measured: Optional[float]
+    rounds: list[float]
+
+    @property
+    def measured(self) -> Optional[float]:
+        return statistics.median(self.rounds) if self.rounds else None
 
     @property
     def met(self) -> Optional[bool]:
@@ -139,14 +151,8 @@ class Verdict:
 
 
 def judge(summary: Summary) -> list[Verdict]:
-    verdicts = []
-    for target in TARGETS:
-        if target.other:
-            measured = summary.ratio(target.load, target.disk, target.other, target.metric)
-        else:
-            measured = summary.value(target.load, target.disk, target.metric)
-        verdicts.append(Verdict(target, measured))
-    return verdicts
+    return [Verdict(target, summary.in_each_round(target.load, target.disk, target.other,
+                                                  target.metric)) for target in TARGETS]
 
 
 def target_table(verdicts: list[Verdict], title: str = "Targets") -> Table:
@@ -157,10 +163,12 @@ def target_table(verdicts: list[Verdict], title: str = "Targets") -> Table:
         if target.other:
             what += f" to {DISKS[target.other].title}"
         sign = ">=" if target.metric == "rate" else "<="
+        rounds = verdict.rounds
         rows.append([LOADS[target.load].title, DISKS[target.disk].title, what,
-                     f"{sign} {target.bound:.2f}", number(verdict.measured, 2),
+                     f"{sign} {target.bound:.2f}", number(verdict.measured, 3),
+                     f"{min(rounds):.2f} to {max(rounds):.2f}" if rounds else "",
                      {True: "yes", False: "NO", None: "not measured"}[verdict.met]])
-    return Table(title, ["load", "disk", "figure", "bound", "measured", "met"], rows,
+    return Table(title, ["load", "disk", "figure", "bound", "measured", "in the rounds", "met"], rows,
                  words=3)
 
 
