@@ -55,8 +55,10 @@ MUTATIONS = [
      "    log = log_.get();\n"),
     ("flush: marker before the data is synced", LAYER,
      "  OBD_TRY(sync_data());\n  if (covered.changes == stable_.changes && kind == "
-     "lsmt::MarkerKind::commit) return {};\n  IndexLog* log = nullptr;  // stays: only a round replaces it\n  {\n    const MutexLock log_lock(log_mutex_);\n"
-     "    OBD_TRY(log_->append_marker(kind, covered));\n    log = log_.get();\n  }\n",
+     "lsmt::MarkerKind::commit) return {};\n  IndexLog* log = nullptr;  // stays: only a round replaces it\n"
+     "  const auto append_marker = [&]() -> Result<void> {\n    const MutexLock log_lock(log_mutex_);\n"
+     "    OBD_TRY(log_->append_marker(kind, covered));\n    log = log_.get();\n    return {};\n  };\n"
+     "  OBD_TRY(give_up_if_log_broke(append_marker()));\n",
      "  IndexLog* log = nullptr;\n  {\n    const MutexLock log_lock(log_mutex_);\n"
      "    OBD_TRY(log_->append_marker(kind, covered));\n    log = log_.get();\n  }\n  OBD_TRY(sync_data());\n"),
     ("flush: marker covers what came during the sync", LAYER,

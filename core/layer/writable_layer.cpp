@@ -285,11 +285,13 @@ Result<void> WritableLayer::flush_round(lsmt::MarkerKind kind) {
   OBD_TRY(sync_data());
   if (covered.changes == stable_.changes && kind == lsmt::MarkerKind::commit) return {};
   IndexLog* log = nullptr;  // stays: only a round replaces it
-  {
+  const auto append_marker = [&]() -> Result<void> {
     const MutexLock log_lock(log_mutex_);
     OBD_TRY(log_->append_marker(kind, covered));
     log = log_.get();
-  }
+    return {};
+  };
+  OBD_TRY(give_up_if_log_broke(append_marker()));
   ++syncs_;
   if (auto synced = log->sync(); !synced) return give_up(std::move(synced).error(), true);
   stable_ = covered;
