@@ -180,8 +180,8 @@ Result<void> Image::read(std::span<std::byte> out, uint64_t offset) const {
 
 // The pieces of a scattered read are read one after the other, which is the fastest way where the
 // host has them in its page cache. Where it has not, waiting for the device once for each would
-// take long: so at the first piece of a few that would have to be waited for, all of the rest is
-// asked for. docs/performance.md has the figures, io_uring's and mmap's too.
+// take long: so every sixteenth piece is looked at, and when it would have to be waited for, all of
+// the rest is asked for. docs/performance.md has the figures, io_uring's and mmap's too.
 Result<void> Image::read_locked(std::span<std::byte> out, uint64_t offset) const {
   const uint64_t end = offset + out.size();
   bool is_asked_for = out.size() < kScatteredRead;

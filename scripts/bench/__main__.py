@@ -103,6 +103,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.seconds = options.seconds or (0.5 if options.quick else 2)
     options.size = options.size or (256 if options.quick else 512) * MIB
+    if options.docs == DOCUMENT and (options.quick or options.only):
+        parser.error("--docs puts a whole run into the project's page: name another FILE for a "
+                     "part of it")
     if not chosen(options):
         parser.error(f"no load has a key with {options.only} in it, see --list")
     return options

@@ -28,6 +28,7 @@ expect_wrong '--rounds: 0 is not' --rounds 0
 expect_wrong '--seconds: expected' --seconds
 expect_wrong 'not a regular expression' --only '('
 expect_wrong 'no load has a key with write-only in it' --only write-only
+expect_wrong '--docs puts a whole run' --quick --docs
 expect_wrong '/nowhere is not a folder' --directory /nowhere
 expect_fail 1 '^bench.sh: .*obd is missing: build first' "$bench" --build "$tmp"
 printf 'no place for tables\n' >plain.md

@@ -2,43 +2,28 @@
 
 #include <utility>
 
+#include "test/support/forwarding_file.h"
+
 namespace obd::interop {
 
 namespace {
 
-class TroubledFile : public File {
+class TroubledFile final : public test::ForwardingFile {
  public:
   TroubledFile(std::unique_ptr<File> file, Troubles& troubles)
-      : file_(std::move(file)), troubles_(troubles) {}
+      : ForwardingFile(std::move(file)), troubles_(troubles) {}
 
-  const std::string& path() const override { return file_->path(); }
-  Result<size_t> read_at(std::span<std::byte> out, uint64_t offset) const override {
-    return file_->read_at(out, offset);
-  }
   Result<void> write_at(std::span<const std::byte> data, uint64_t offset) override {
     if (const int code = fault(troubles_.write_error)) {
       return fail_errno(code, "{}: cannot write {} bytes at {}", path(), data.size(), offset);
     }
-    return file_->write_at(data, offset);
+    return ForwardingFile::write_at(data, offset);
   }
   Result<void> sync() override {
     if (const int code = fault(troubles_.sync_error)) {
       return fail_errno(code, "{}: cannot sync", path());
     }
-    return file_->sync();
-  }
-  Result<void> truncate(uint64_t size) override { return file_->truncate(size); }
-  Result<void> punch_hole(ByteRange range) override { return file_->punch_hole(range); }
-  void prefetch(ByteRange range) const override { file_->prefetch(range); }
-  bool is_near(uint64_t offset) const override { return file_->is_near(offset); }
-  Result<FileInfo> info() const override { return file_->info(); }
-  Result<std::optional<ByteRange>> next_data(uint64_t offset) const override {
-    return file_->next_data(offset);
-  }
-  Result<void> lock(LockMode mode) override { return file_->lock(mode); }
-  Result<void> refresh_lock_holder() const override { return file_->refresh_lock_holder(); }
-  Result<void> set_owner_and_mode(uid_t owner, gid_t group, mode_t mode) override {
-    return file_->set_owner_and_mode(owner, group, mode);
+    return ForwardingFile::sync();
   }
 
  private:
@@ -46,7 +31,6 @@ class TroubledFile : public File {
     return path().ends_with(troubles_.suffix) ? code.load() : 0;
   }
 
-  std::unique_ptr<File> file_;
   Troubles& troubles_;
 };
 

@@ -23,6 +23,7 @@
 
 #include "core/image/image.h"
 #include "core/layer/layer_writer.h"
+#include "test/support/forwarding_file.h"
 #include "test/support/random.h"
 
 namespace {
@@ -91,40 +92,26 @@ struct Distance {
   std::vector<ByteRange> asked_for;
 };
 
-class WatchedFile final : public File {
+class WatchedFile final : public ForwardingFile {
  public:
   WatchedFile(std::unique_ptr<File> file, Transfers& transfers, Distance& distance)
-      : file_(std::move(file)), transfers_(transfers), distance_(distance) {}
+      : ForwardingFile(std::move(file)), transfers_(transfers), distance_(distance) {}
 
-  const std::string& path() const override { return file_->path(); }
   Result<size_t> read_at(std::span<std::byte> out, uint64_t offset) const override {
     transfers_.add(out);
-    return file_->read_at(out, offset);
+    return ForwardingFile::read_at(out, offset);
   }
   Result<void> write_at(std::span<const std::byte> data, uint64_t offset) override {
     transfers_.add(data);
-    return file_->write_at(data, offset);
+    return ForwardingFile::write_at(data, offset);
   }
-  Result<void> sync() override { return file_->sync(); }
-  Result<void> truncate(uint64_t size) override { return file_->truncate(size); }
-  Result<void> punch_hole(ByteRange range) override { return file_->punch_hole(range); }
   void prefetch(ByteRange range) const override { distance_.asked_for.push_back(range); }
   bool is_near(uint64_t) const override {
     ++distance_.looks;
     return !distance_.is_far;
   }
-  Result<FileInfo> info() const override { return file_->info(); }
-  Result<std::optional<ByteRange>> next_data(uint64_t offset) const override {
-    return file_->next_data(offset);
-  }
-  Result<void> lock(LockMode mode) override { return file_->lock(mode); }
-  Result<void> refresh_lock_holder() const override { return file_->refresh_lock_holder(); }
-  Result<void> set_owner_and_mode(uid_t owner, gid_t group, mode_t mode) override {
-    return file_->set_owner_and_mode(owner, group, mode);
-  }
 
  private:
-  std::unique_ptr<File> file_;
   Transfers& transfers_;
   Distance& distance_;
 };
